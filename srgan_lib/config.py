@@ -1,0 +1,206 @@
+"""Profiles: what an experiment trains, on which images, for how long."""
+
+import json
+from pathlib import Path
+
+import yaml
+from easydict import EasyDict
+
+from srgan_lib.errors import UserError
+
+PROFILES = Path(__file__).parent / "profiles"
+SCHEDULES = ("constant", "half", "one_cycle", "cosine")
+FEATURES = ("efficientnet-lite0", "vgg19")
+
+
+def workspace():
+    """The folder that holds runs/ and data/: the book's, else this one."""
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / "_toc.yml").exists():
+            return folder
+    return here
+
+
+def whole(least):
+    """A check for integers from `least` on."""
+    return (
+        lambda v: type(v) is int and v >= least,
+        f"a whole number, {least} or more",
+    )
+
+
+def number(above=None, least=None, below=None):
+    """A check for real numbers within the given limits."""
+
+    def fits(v):
+        return (
+            type(v) in (int, float)
+            and (above is None or v > above)
+            and (least is None or v >= least)
+            and (below is None or v < below)
+        )
+
+    limits = (("above", above), ("at least", least), ("below", below))
+    wanted = [f"{word} {v}" for word, v in limits if v is not None]
+    return fits, "a number " + " and ".join(wanted)
+
+
+def one_of(*choices):
+    """A check for one of a few values."""
+    return lambda v: v in choices, "one of " + ", ".join(map(str, choices))
+
+
+def or_null(check):
+    """The same check, or nothing at all."""
+    fits, wanted = check
+    return lambda v: v is None or fits(v), wanted + ", or null"
+
+
+TRUTH = (lambda v: type(v) is bool, "true or false")
+SET_NAMES = (
+    lambda v: isinstance(v, list) and all(isinstance(s, str) for s in v),
+    "a list of set names",
+)
+BETAS = (
+    lambda v: isinstance(v, list)
+    and len(v) == 2
+    and all(0 <= b < 1 for b in v),
+    "two numbers from 0 to below 1",
+)
+
+# What both stages of training are told.
+STAGE = {
+    "batch_size": whole(1),
+    "crop_size": whole(8),
+    "learning_rate": number(above=0),
+    "warmup_steps": whole(0),
+    "schedule": one_of(*SCHEDULES),
+    "betas": BETAS,
+    "clip_norm": or_null(number(above=0)),
+    "ema_decay": or_null(number(above=0, below=1)),
+    "pixel_loss": one_of("mse", "l1"),
+}
+SCHEMA = {
+    "seed": whole(0),
+    "scaling_factor": one_of(2, 4, 8),
+    "train_sets": SET_NAMES,
+    "val_sets": SET_NAMES,
+    "test_sets": SET_NAMES,
+    "crops_per_image": whole(1),
+    "steps_per_epoch": or_null(whole(1)),
+    "augment": TRUTH,
+    "cache_gigabytes": number(least=0),
+    "checkpoint_minutes": number(above=0),
+    "history_every": whole(1),
+    "G": {
+        "large_kernel_size": one_of(3, 5, 7, 9, 11),
+        "small_kernel_size": one_of(3, 5, 7),
+        "n_channels": whole(1),
+        "n_blocks": whole(1),
+    },
+    "D": {
+        "kernel_size": one_of(3, 5, 7),
+        "n_channels": whole(1),
+        "n_blocks": whole(1),
+        "fc_size": whole(1),
+    },
+    "srresnet": STAGE,
+    "srgan": STAGE
+    | {
+        "features": one_of(*FEATURES),
+        "vgg19_i": one_of(1, 2, 3, 4, 5),
+        "vgg19_j": one_of(1, 2, 3, 4),
+        "pixel_weight": number(least=0),
+        "content_weight": (
+            lambda v: v == "calibrated" or number(above=0)[0](v),
+            "a number above 0, or calibrated",
+        ),
+        "beta": number(least=0),
+    },
+    "runs": (lambda v: isinstance(v, dict) and v, "a table of runs"),
+}
+RUN = {
+    "network": one_of("srresnet", "srgan"),
+    "epochs": whole(1),
+    "start": or_null((lambda v: isinstance(v, str), "the name of a run")),
+    "snapshot_of": or_null(
+        (lambda v: isinstance(v, str), "the name of a run")
+    ),
+}
+
+
+def check(values, schema, place):
+    """Compare `values` with `schema`; raise UserError at the first fault."""
+    if not isinstance(values, dict):
+        raise UserError(f"{place} must be a table of keys and values.")
+    good = ", ".join(schema)
+    for key in values:
+        if key not in schema:
+            raise UserError(f"{place} has no key '{key}'; it takes: {good}.")
+    for key, rule in schema.items():
+        if key not in values:
+            raise UserError(f"{place} lacks the key '{key}'.")
+        value = values[key]
+        if isinstance(rule, dict):
+            check(value, rule, f"{place}: {key}")
+            continue
+        fits, wanted = rule
+        if not fits(value):
+            raise UserError(
+                f"{place}: {key} must be {wanted}, not {json.dumps(value)}."
+            )
+
+
+def check_runs(runs, place):
+    """Runs begin from, or are snapshots of, SRResNet runs above them."""
+    for name, run in runs.items():
+        run.setdefault("start", None)
+        run.setdefault("snapshot_of", None)
+        check(run, RUN, f"{place}: run {name}")
+    seen = {}
+    for name, run in runs.items():
+        for source in (run["start"], run["snapshot_of"]):
+            if source is None:
+                continue
+            if seen.get(source, {}).get("network") != "srresnet":
+                raise UserError(
+                    f"{place}: run {name} builds on '{source}', which is "
+                    "not an srresnet run above it."
+                )
+        longer = seen.get(run["snapshot_of"], {}).get("epochs")
+        if longer is not None and run["epochs"] > longer:
+            raise UserError(
+                f"{place}: run {name} takes a snapshot after epoch "
+                f"{run['epochs']} of a run of {longer} epochs."
+            )
+        seen[name] = run
+
+
+def load_profile(name):
+    """Read a profile by its name, or from the path of a YAML file.
+
+    Returns an EasyDict, checked: an unknown key or a bad value is a
+    UserError that says what is taken instead.
+    """
+    names = sorted(path.stem for path in PROFILES.glob("*.yaml"))
+    path = PROFILES / f"{name}.yaml" if name in names else Path(name)
+    if not path.is_file():
+        raise UserError(
+            f"There is no profile '{name}'; take one of "
+            f"{', '.join(names)}, or the path of a YAML file."
+        )
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not valid YAML: {error}.") from error
+    place = f"profile {path.stem}"
+    check(values, SCHEMA, place)
+    check_runs(values["runs"], place)
+    for stage in ("srresnet", "srgan"):
+        if values[stage]["crop_size"] % values["scaling_factor"]:
+            raise UserError(
+                f"{place}: {stage}: crop_size must be a multiple of "
+                f"scaling_factor ({values['scaling_factor']})."
+            )
+    return EasyDict(values, name=path.stem)

@@ -1,0 +1,219 @@
+"""Images: reading, writing, value ranges; each conversion in one place.
+
+An image is a uint8 array (H, W, 3), RGB, 0 to 255; a network sees tensors
+(..., 3, H, W). The ranges between the two are made here and nowhere else.
+"""
+
+import os
+import uuid
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from srgan_lib.errors import UserError
+
+FORMATS = {
+    "": "PNG",
+    ".png": "PNG",
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".webp": "WEBP",
+    ".bmp": "BMP",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+}
+SAVE_OPTIONS = {
+    "JPEG": {"quality": 95, "subsampling": 0},
+    "WEBP": {"lossless": True},
+}
+
+# Mean and standard deviation of ImageNet's RGB values, scaled to [0, 1].
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+# --- files ---------------------------------------------------------------
+
+
+def read_image(path):
+    """Read a picture as uint8 (H, W, 3) RGB, upright.
+
+    Palette, grayscale, 1-bit and CMYK become RGB, an EXIF rotation is
+    applied. What would lose information in silence (alpha, 16 bits, several
+    frames) and what is no whole picture is a UserError.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise UserError(f"{path}: there is no such file; check the path.")
+    if path.is_dir():
+        raise UserError(f"{path} is a folder; name an image file in it.")
+    try:
+        with Image.open(path) as picture:
+            if fault := _fault(picture):
+                raise UserError(f"{path} {fault}.")
+            picture = ImageOps.exif_transpose(picture)
+            return np.asarray(picture.convert("RGB"))
+    except UserError:
+        raise
+    except UnidentifiedImageError:
+        reason = "is not an image that can be read; convert it to PNG"
+        if path.stat().st_size == 0:
+            reason = "is an empty file; fetch or save it again"
+    except Image.DecompressionBombError:
+        reason = "has too many pixels; cut it into smaller pictures"
+    except PermissionError:
+        reason = "may not be read; change its permissions"
+    except Exception as error:  # Pillow's decoders raise many kinds
+        reason = f"is damaged or cut short ({error}); fetch it again"
+    raise UserError(f"{path} {reason}.")
+
+
+def _fault(picture):
+    """Why an opened picture is refused, and the cure; None if it is fine."""
+    rawmodes = [str(part) for tile in picture.tile for part in tile]
+    if "transparency" in picture.info or picture.mode[-1] in "Aa":
+        return "has an alpha channel; flatten it onto a background first"
+    if picture.mode[0] in "IF" or any(";16" in raw for raw in rawmodes):
+        return "has more than 8 bits a channel; convert it to 8 bits first"
+    # An MPO is a phone's JPEG with previews behind it: no animation.
+    if picture.format != "MPO" and getattr(picture, "n_frames", 1) > 1:
+        return "is animated or has several pages; save one frame of it"
+    return None
+
+
+def write_image(path, image):
+    """Write uint8 (H, W, 3) or (H, W), whole or not at all.
+
+    The suffix tells the format (FORMATS), PNG if there is none.
+    """
+    path, image = Path(path), np.asarray(image)
+    gray = image.ndim == 2
+    color = image.ndim == 3 and image.shape[2] == 3
+    if image.dtype != np.uint8 or not (gray or color) or image.size == 0:
+        raise ValueError(
+            "write_image takes uint8 (H, W, 3) or (H, W), "
+            f"not {image.dtype} {image.shape}"
+        )
+    if path.suffix.lower() not in FORMATS:
+        known = " ".join(filter(None, FORMATS))
+        raise UserError(f"{path}: unknown kind of image; use one of {known}.")
+    kind = FORMATS[path.suffix.lower()]
+    picture = Image.fromarray(image)
+    with atomic_write(path) as temporary:
+        picture.save(temporary, format=kind, **SAVE_OPTIONS.get(kind, {}))
+
+
+@contextmanager
+def atomic_write(path):
+    """Yield a temporary path; it takes the place of `path` on success.
+
+    After an error the old file is untouched and nothing else is left. The
+    folder is made if need be; what the system refuses (full disk, no
+    permission) is a UserError.
+    """
+    path = Path(path)
+    # In the same folder, for only there is a rename atomic.
+    temporary = path.with_name(f".{uuid.uuid4().hex}{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with open(temporary, "r+b") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        # A file named in the error and not ours: another thing went wrong.
+        ours = {None, str(temporary), str(path), str(path.parent)}
+        if error.filename not in ours and not str(path.parent).startswith(
+            str(error.filename)
+        ):
+            raise
+        raise UserError(
+            f"{path} cannot be written ({error.strerror or error}); "
+            "free some space or choose another folder."
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+# --- arrays --------------------------------------------------------------
+
+
+def modcrop(image, scale):
+    """Crop (H, W, ...) at bottom and right to multiples of `scale`."""
+    height, width = image.shape[:2]
+    if min(height, width) < scale:
+        raise ValueError(
+            f"an image of {height} x {width} is too small for scale {scale}"
+        )
+    return image[: height - height % scale, : width - width % scale]
+
+
+def to_uint8(x):
+    """Clip to [0, 255], round half away from zero; array or tensor."""
+    if (x != x).any():
+        raise ValueError("to_uint8 met a value that is not a number (NaN)")
+    x = x.clip(0, 255)
+    # Exact where floor(x + 0.5) is not: just below a half.
+    whole = x // 1
+    whole = whole + (x - whole >= 0.5)
+    if isinstance(x, torch.Tensor):
+        return whole.to(torch.uint8)
+    return whole.astype(np.uint8)
+
+
+def rgb_to_y(image, quantize=True):
+    """Luma of uint8 (H, W, 3) as float64 (H, W), 16 to 235 (BT.601).
+
+    As MATLAB's rgb2ycbcr, which rounds to whole levels on uint8;
+    `quantize=False` keeps the fraction.
+    """
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(
+            f"rgb_to_y takes uint8 (H, W, 3), not {image.dtype} {image.shape}"
+        )
+    # Whole coefficients make the sum exact, and so the rounding.
+    y = image @ np.array([65481.0, 128553.0, 24966.0]) / 255000 + 16
+    return np.floor(y + 0.5) if quantize else y
+
+
+# --- tensors -------------------------------------------------------------
+
+
+def to_tensor(image):
+    """uint8 array (H, W, 3) -> uint8 tensor (3, H, W)."""
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+
+
+def to_image(tensor):
+    """uint8 tensor (3, H, W) -> uint8 array (H, W, 3)."""
+    return np.ascontiguousarray(tensor.cpu().numpy().transpose(1, 2, 0))
+
+
+def _per_channel(values, like):
+    return torch.tensor(values, device=like.device).reshape(3, 1, 1)
+
+
+def normalize_lr(lr):
+    """uint8 (..., 3, H, W) -> ImageNet-normalized float32."""
+    _require_uint8(lr)
+    mean, std = _per_channel(IMAGENET_MEAN, lr), _per_channel(IMAGENET_STD, lr)
+    return (lr.float() / 255 - mean) / std
+
+
+def normalize_hr(hr):
+    """uint8 (..., 3, H, W) -> float32 in [-1, 1]."""
+    _require_uint8(hr)
+    return hr.float() / 127.5 - 1
+
+
+def denormalize_sr(sr):
+    """Float (..., 3, H, W) in [-1, 1] -> uint8, clipped and rounded."""
+    return to_uint8((sr.detach().float() + 1) * 127.5)
+
+
+def _require_uint8(tensor):
+    if tensor.dtype != torch.uint8:
+        raise ValueError(f"expected a uint8 tensor, not {tensor.dtype}")
