@@ -119,23 +119,26 @@ def atomic_write(path):
     temporary = path.with_name(f".{uuid.uuid4().hex}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    try:
         yield temporary
         with open(temporary, "r+b") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        # A file named in the error and not ours: another thing went wrong.
-        ours = {None, str(temporary), str(path), str(path.parent)}
-        if error.filename not in ours and not str(path.parent).startswith(
-            str(error.filename)
-        ):
-            raise
-        raise UserError(
-            f"{path} cannot be written ({error.strerror or error}); "
-            "free some space or choose another folder."
-        ) from error
+        if error.filename in (None, str(temporary), temporary):
+            raise _cannot_write(path, error) from error
+        raise  # the caller stumbled over another file
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _cannot_write(path, error):
+    return UserError(
+        f"{path} cannot be written ({error.strerror or error}); "
+        "free some space or choose another folder."
+    )
 
 
 # --- arrays --------------------------------------------------------------
