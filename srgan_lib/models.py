@@ -1,0 +1,190 @@
+"""The networks: SRResNet, its adversarial twin, and the discriminator.
+
+Written anew after Ledig et al. (2017), figure 4; names and interfaces
+follow the course's models.py, which follows sgrvinod's tutorial (NOTICE).
+"""
+
+import math
+
+from torch import nn
+
+from srgan_lib.checkpoints import load_weights
+
+ACTIVATIONS = {
+    "prelu": nn.PReLU,
+    "leakyrelu": lambda: nn.LeakyReLU(0.2, inplace=True),
+    "tanh": nn.Tanh,
+    None: nn.Identity,
+}
+
+
+class ConvolutionalBlock(nn.Sequential):
+    """Convolution, then batch norm and an activation where asked for.
+
+    activation: "prelu", "leakyrelu" (slope 0.2), "tanh" or None.
+    (N, in_channels, H, W) -> (N, out_channels, H / stride, W / stride)
+    """
+
+    def __init__(
+        self,
+        in_channels,
+        out_channels,
+        kernel_size,
+        stride=1,
+        batch_norm=False,
+        activation=None,
+    ):
+        layers = [
+            nn.Conv2d(
+                in_channels,
+                out_channels,
+                kernel_size,
+                stride,
+                padding=kernel_size // 2,
+            )
+        ]
+        if batch_norm:
+            layers.append(nn.BatchNorm2d(out_channels))
+        if activation is not None:
+            layers.append(ACTIVATIONS[activation]())
+        super().__init__(*layers)
+
+
+class SubPixelConvolutionalBlock(nn.Sequential):
+    """Enlarge by 2: four maps for each one, then shuffled into place.
+
+    Shi et al. (2016), section 2.2. (N, C, H, W) -> (N, C, 2H, 2W)
+    """
+
+    def __init__(self, n_channels, kernel_size=3):
+        super().__init__(
+            nn.Conv2d(
+                n_channels,
+                4 * n_channels,
+                kernel_size,
+                padding=kernel_size // 2,
+            ),
+            nn.PixelShuffle(2),
+            nn.PReLU(),
+        )
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions learn what to add to the input.
+
+    (N, C, H, W) -> (N, C, H, W)
+    """
+
+    def __init__(self, n_channels, kernel_size=3):
+        super().__init__()
+        self.body = nn.Sequential(
+            ConvolutionalBlock(
+                n_channels,
+                n_channels,
+                kernel_size,
+                batch_norm=True,
+                activation="prelu",
+            ),
+            ConvolutionalBlock(
+                n_channels, n_channels, kernel_size, batch_norm=True
+            ),
+        )
+
+    def forward(self, x):
+        return x + self.body(x)
+
+
+class SRResNet(nn.Module):
+    """The generator of Ledig et al. (2017), figure 4.
+
+    config: `scaling_factor` (2, 4 or 8) and the table `G`.
+    lr (N, 3, H, W), ImageNet-normalized -> sr (N, 3, sH, sW) in [-1, 1]
+    """
+
+    def __init__(self, config):
+        super().__init__()
+        scale, g = config.scaling_factor, config.G
+        if scale not in (2, 4, 8):
+            raise ValueError(f"scaling_factor is 2, 4 or 8, not {scale}.")
+        self.head = ConvolutionalBlock(
+            3, g.n_channels, g.large_kernel_size, activation="prelu"
+        )
+        self.residual_blocks = nn.Sequential(
+            *(
+                ResidualBlock(g.n_channels, g.small_kernel_size)
+                for _ in range(g.n_blocks)
+            )
+        )
+        self.merge = ConvolutionalBlock(
+            g.n_channels, g.n_channels, g.small_kernel_size, batch_norm=True
+        )
+        self.upscale = nn.Sequential(
+            *(
+                SubPixelConvolutionalBlock(g.n_channels, g.small_kernel_size)
+                for _ in range(int(math.log2(scale)))
+            )
+        )
+        self.tail = ConvolutionalBlock(
+            g.n_channels, 3, g.large_kernel_size, activation="tanh"
+        )
+
+    def forward(self, lr):
+        features = self.head(lr)  # (N, C, H, W)
+        deep = self.merge(self.residual_blocks(features))
+        large = self.upscale(features + deep)  # (N, C, sH, sW)
+        return self.tail(large)  # (N, 3, sH, sW)
+
+
+class Generator(SRResNet):
+    """SRResNet under the name it has in a GAN."""
+
+    def initialize_with_srresnet(self, checkpoint):
+        """Take the weights of a trained SRResNet.
+
+        checkpoint: path of its .safetensors file, of equal architecture.
+        """
+        load_weights(self, checkpoint)
+        return self
+
+
+class Discriminator(nn.Module):
+    """Tells photographs from generated images: one logit an image.
+
+    config: the table `D`. Blocks of stride 1 double the channels, blocks
+    of stride 2 halve the image. Ledig et al. (2017), figure 4.
+    (N, 3, H, W) in [-1, 1], H and W at least 32 -> (N, 1)
+    """
+
+    def __init__(self, config):
+        super().__init__()
+        d = config.D
+        blocks, channels = [], 3
+        for i in range(d.n_blocks):
+            grown = d.n_channels if i == 0 else channels * (2 - i % 2)
+            blocks.append(
+                ConvolutionalBlock(
+                    channels,
+                    grown,
+                    d.kernel_size,
+                    stride=1 + i % 2,
+                    batch_norm=i > 0,
+                    activation="leakyrelu",
+                )
+            )
+            channels = grown
+        self.blocks = nn.Sequential(*blocks)
+        self.judge = nn.Sequential(
+            nn.AdaptiveAvgPool2d(6),
+            nn.Flatten(),
+            nn.Linear(channels * 36, d.fc_size),
+            nn.LeakyReLU(0.2, inplace=True),
+            nn.Linear(d.fc_size, 1),
+        )
+
+    def forward(self, images):
+        if min(images.shape[-2:]) < 32:
+            raise ValueError(
+                "The discriminator needs images of 32 pixels or more, not "
+                f"{images.shape[-2]} x {images.shape[-1]}."
+            )
+        return self.judge(self.blocks(images))
