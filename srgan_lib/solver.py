@@ -135,11 +135,7 @@ def srgan_epoch(
         critic.requires_grad_(True)
         pixel = pixel_loss(sr, hr, stage.pixel_loss)
         content = (content_weights * terms).sum()
-        loss = (
-            stage.pixel_weight * pixel
-            + content
-            + stage.beta * adversarial
-        )
+        loss = stage.pixel_weight * pixel + content + stage.beta * adversarial
         g_norm = descend(
             accelerator, loss, state.generator, state.g_optimizer, stage
         )

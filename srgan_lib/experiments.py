@@ -1,0 +1,353 @@
+"""The runs of a profile: which stand, which must be trained, where all is.
+
+A run is keyed by its configuration, its training images and the code that
+trains; a measurement by its run, its test set and the code that measures.
+What does not fit its key is never shown: it is made again.
+"""
+
+import ast
+import functools
+import hashlib
+import inspect
+import json
+import os
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from easydict import EasyDict
+
+from srgan_lib import (
+    data_lists,
+    datasets,
+    evaluation,
+    images,
+    imresize,
+    inference,
+    losses,
+    metrics,
+    models,
+    solver,
+    training,
+)
+from srgan_lib.config import load_profile, workspace
+from srgan_lib.errors import UserError
+
+TRAINING_CODE = (images, datasets, models, losses, solver, training)
+MEASURING_CODE = (images, imresize, models, losses, metrics, inference)
+MEASURING_CODE += (evaluation,)
+# Sets whose pictures are kept: small enough, and shown in the book.
+PICTURE_SETS = ("Bundled5", "Set5", "Set14", "PhotosVal")
+BICUBIC = "bicubic"
+
+
+def current_profile():
+    """The profile that SRGAN_PROFILE names, else `quick`."""
+    return load_profile(os.environ.get("SRGAN_PROFILE") or "quick")
+
+
+def digest(*things):
+    """A short fingerprint of anything that JSON can hold."""
+    text = json.dumps(things, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@functools.cache
+def code_digest(modules):
+    """A fingerprint of what the code does: no comments, no docstrings."""
+    trees = []
+    for module in modules:
+        tree = ast.parse(inspect.getsource(module))
+        for node in ast.walk(tree):
+            body = getattr(node, "body", None)
+            if isinstance(body, list) and body:
+                first = getattr(body[0], "value", None)
+                if isinstance(first, ast.Constant) and isinstance(
+                    first.value, str
+                ):
+                    body.pop(0)
+        trees.append(ast.dump(tree))
+    return digest(*trees)
+
+
+@functools.cache
+def file_digest(path, size, mtime):
+    """SHA-256 of a file; read once for each size and time of change."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def pairs_digest(pairs):
+    """A fingerprint of the images' bytes, in order; not of their paths."""
+    sums = []
+    for path in (path for pair in pairs for path in pair):
+        stat = path.stat()
+        sums.append(file_digest(path, stat.st_size, stat.st_mtime_ns))
+    return digest(sums)
+
+
+def present_pairs(names, scale):
+    """(hr path, lr path) of those of the sets that are there."""
+    return [
+        pair
+        for name in names
+        if data_lists.is_present(name)
+        for pair in data_lists.data_list(name, scale)
+    ]
+
+
+def training_pairs(config):
+    pairs = present_pairs(config.train_sets, config.scaling_factor)
+    if not pairs:
+        ways = [data_lists.how_to_get(name) for name in config.train_sets]
+        raise UserError(
+            f"Profile {config.name} has no training images: {' '.join(ways)}"
+        )
+    return pairs
+
+
+def runs_folder(config):
+    return workspace() / "runs" / config.name
+
+
+def read_json(path):
+    """What a .json file holds; nothing if it is missing or cut short."""
+    try:
+        return json.loads(Path(path).read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return {}
+
+
+def run_keys(config, pairs):
+    """The key of each run: equal keys, equal weights on one machine."""
+    keys, data = {}, pairs_digest(pairs)
+    code = code_digest(TRAINING_CODE)
+    common = (
+        config.seed,
+        config.scaling_factor,
+        config.G,
+        config.crops_per_image,
+        config.steps_per_epoch,
+        config.augment,
+    )
+    for name, run in config.runs.items():
+        source = run.snapshot_of or run.start
+        networks = config.D if run.network == "srgan" else None
+        keys[name] = digest(
+            common,
+            networks,
+            config[run.network],
+            run,
+            keys.get(source),
+            data,
+            code,
+        )
+    return keys
+
+
+@dataclass
+class Task:
+    """One run of a plan: what is to be done for it, and why."""
+
+    name: str
+    key: str
+    folder: Path
+    state: str  # "finished", "resume", "train" or "snapshot"
+    why: str
+    steps: int = 0  # still to train
+
+
+def make_plan(config, pairs):
+    """The tasks of a profile, in the order of its runs."""
+    tasks = []
+    for name, key in run_keys(config, pairs).items():
+        folder = runs_folder(config) / name
+        found = read_json(folder / "config.json")
+        run = config.runs[name]
+        batch = config[run.network].batch_size
+        full = len(pairs) * config.crops_per_image // batch
+        total = run.epochs * min(config.steps_per_epoch or full, full)
+        same = found.get("key") == key
+        whole = (folder / "weights.safetensors").exists()
+        if same and whole and found.get("state") == "finished":
+            state, why, steps = "finished", "it is up to date", 0
+        elif run.snapshot_of:
+            state, why, steps = "snapshot", f"of {run.snapshot_of}", 0
+        elif same and (folder / "checkpoint.pt").exists():
+            done = training.read_lines(folder / "history.jsonl")
+            steps = total - (done[-1]["step"] if done else 0)
+            state, why = "resume", "it was interrupted"
+        else:
+            state, steps = "train", total
+            why = (
+                "its configuration, images or training code changed"
+                if found
+                else "it has not been trained"
+            )
+        tasks.append(Task(name, key, folder, state, why, steps))
+    return tasks
+
+
+def set_aside(task):
+    """Move a run that no longer fits to NAME.stale; bring back one there
+    that fits again, after a change that was taken back."""
+    stale = task.folder.with_name(task.folder.name + ".stale")
+    if read_json(stale / "config.json").get("key") == task.key:
+        kept = stale.rename(stale.with_suffix(".kept"))
+        if task.folder.exists():
+            task.folder.rename(stale)
+        kept.rename(task.folder)
+    elif task.folder.exists():
+        shutil.rmtree(stale, ignore_errors=True)
+        task.folder.rename(stale)
+
+
+def perform(task, config, pairs, val_pairs):
+    """Do what one task of the plan asks for."""
+    if task.state == "finished":
+        return
+    if task.state in ("train", "snapshot"):
+        set_aside(task)
+    run = config.runs[task.name]
+    if task.state == "snapshot":
+        take_snapshot(task, config)
+        return
+    if read_json(task.folder / "config.json").get("state") == "finished":
+        return  # it was set aside once, and fits again
+    start = None
+    if run.start:
+        start = runs_folder(config) / run.start / "weights.safetensors"
+    training.train(
+        config,
+        task.name,
+        task.folder,
+        pairs,
+        val_pairs,
+        start=start,
+        snapshots=[
+            other.epochs
+            for other in config.runs.values()
+            if other.snapshot_of == task.name
+        ],
+        key=task.key,
+    )
+
+
+def take_snapshot(task, config):
+    """A run that is another one after fewer epochs."""
+    run = config.runs[task.name]
+    source = runs_folder(config) / run.snapshot_of
+    task.folder.mkdir(parents=True, exist_ok=True)
+    validation = training.read_lines(source / "validation.jsonl")
+    last = validation[run.epochs - 1]
+    for file in ("history.jsonl", "validation.jsonl"):
+        shutil.copy(source / file, task.folder)
+        training.keep_until(task.folder / file, last["step"])
+    kept = source / f"weights-{run.epochs}.safetensors"
+    if not kept.exists():
+        raise UserError(
+            f"{run.snapshot_of} kept no weights after epoch {run.epochs}; "
+            f"delete {source} to train it again."
+        )
+    shutil.copy(kept, task.folder / "weights.safetensors")
+    training.write_json(
+        task.folder / "config.json",
+        read_json(source / "config.json")
+        | {
+            "key": task.key,
+            "run": task.name,
+            "steps": last["step"],
+            "seconds": last["seconds"],
+        },
+    )
+
+
+def measure_runs(config, tasks):
+    """Measure bicubic and every run on every test set that is there."""
+    scale = config.scaling_factor
+    features = None  # loaded when first needed
+    bicubic = functools.partial(imresize.imresize, scale=scale)
+    folder = runs_folder(config)
+    methods = {BICUBIC: (folder / BICUBIC, "")}
+    methods |= {task.name: (task.folder, task.key) for task in tasks}
+    sets = [s for s in config.test_sets if data_lists.is_present(s)]
+    code = code_digest(MEASURING_CODE)
+    for name, (place, run_key) in methods.items():
+        stored = read_json(place / "metrics.json")
+        result = {}
+        for test_set in sets:
+            pairs = data_lists.data_list(test_set, scale)
+            key = digest(run_key, pairs_digest(pairs), code)
+            if stored.get(test_set, {}).get("key") != key:
+                if features is None:
+                    features = losses.EfficientNetFeatures()
+                print(f"measuring {name} on {test_set}", flush=True)
+                enlarge = bicubic
+                if name != BICUBIC:
+                    generator = inference.load_generator(place)
+                    enlarge = functools.partial(inference.upscale, generator)
+                kept = test_set in PICTURE_SETS
+                stored[test_set] = {"key": key} | evaluation.evaluate(
+                    enlarge,
+                    pairs,
+                    features,
+                    place / "sr" / test_set if kept else None,
+                )
+            result[test_set] = stored[test_set]
+        if result != read_json(place / "metrics.json"):
+            training.write_json(place / "metrics.json", result)
+
+
+@dataclass
+class Result:
+    """What the store holds of one run (of bicubic: metrics alone)."""
+
+    name: str
+    folder: Path
+    config: dict = field(default_factory=dict)
+    history: list = field(default_factory=list)
+    validation: list = field(default_factory=list)
+    metrics: dict = field(default_factory=dict)
+
+    def generator(self):
+        return inference.load_generator(self.folder)
+
+    def picture(self, test_set, image):
+        """The stored sr of a test image: uint8 (H, W, 3)."""
+        path = self.folder / "sr" / test_set / f"{image}.png"
+        return images.read_image(path)
+
+
+def read_result(folder):
+    return Result(
+        folder.name,
+        folder,
+        EasyDict(read_json(folder / "config.json")),
+        training.read_lines(folder / "history.jsonl"),
+        training.read_lines(folder / "validation.jsonl"),
+        EasyDict(read_json(folder / "metrics.json")),
+    )
+
+
+def run_experiments(config):
+    """Train what is not trained, measure what is not measured.
+
+    Returns {name: Result}, bicubic first. What stands is not done again,
+    so that a second call returns at once.
+    """
+    scale = config.scaling_factor
+    pairs = training_pairs(config)
+    val_pairs = present_pairs(config.val_sets, scale)
+    tasks = make_plan(config, pairs)
+    for task in tasks:
+        perform(task, config, pairs, val_pairs)
+    measure_runs(config, tasks)
+    names = [BICUBIC, *config.runs]
+    return {name: read_result(runs_folder(config) / name) for name in names}
+
+
+def needed_runs(config, name):
+    """A run and those it builds on, in the order to train them."""
+    run = config.runs[name]
+    source = run.snapshot_of or run.start
+    return [*(needed_runs(config, source) if source else ()), name]

@@ -1,0 +1,206 @@
+"""Pictures and tables of the book: pixel-true, with alt texts.
+
+Comparisons are HTML of PNG pictures, enlarged by whole numbers by the
+browser and never resampled; the page's sr.css and sr.js do the rest.
+"""
+
+import base64
+import html
+import io
+
+import matplotlib.pyplot as plt
+import numpy as np
+from IPython.display import HTML
+from PIL import Image
+
+# Safe for color-blind readers (Okabe and Ito 2008), dark enough on white.
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#aa4488", "#7a6a00", "#555555")
+MARKERS = "osD^vP"
+
+
+def data_uri(image):
+    """A uint8 image (H, W, 3) or (H, W) as a PNG inside a URI."""
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(image)).save(buffer, "PNG")
+    return (
+        f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    )
+
+
+def cut(image, box):
+    """The part of an image that box = (top, left, height, width) names."""
+    top, left, height, width = box
+    height_there, width_there = image.shape[:2]
+    if top + height > height_there or left + width > width_there:
+        raise ValueError(
+            f"The crop {box} leaves the image of {height_there} x "
+            f"{width_there} pixels."
+        )
+    return image[top : top + height, left : left + width]
+
+
+def outline(image, box, color=(255, 0, 0)):
+    """A copy of the image with the crop outlined, 2 pixels wide."""
+    top, left, height, width = box
+    marked = image.copy()
+    marked[top : top + height, left : left + width] = color
+    inner = (
+        slice(top + 2, top + height - 2),
+        slice(left + 2, left + width - 2),
+    )
+    marked[inner] = image[inner]
+    return marked
+
+
+def picture(image, alt, zoom):
+    """One <img>, enlarged by a whole number, its pixels kept square."""
+    if zoom != int(zoom) or zoom < 1:
+        raise ValueError(f"zoom is a whole number from 1 on, not {zoom}.")
+    height, width = image.shape[:2]
+    return (
+        f'<img src="{data_uri(image)}" width="{width * zoom}" '
+        f'height="{height * zoom}" style="image-rendering:pixelated" '
+        f'alt="{html.escape(alt, quote=True)}">'
+    )
+
+
+def comparison(kind, cell, images, alt, zoom, notes):
+    """The shared frame of zoom grid and slider."""
+    shapes = {image.shape[:2] for image in images.values()}
+    if len(shapes) != 1:
+        raise ValueError(f"Images to compare differ in size: {shapes}.")
+    (height, width), figures = shapes.pop(), []
+    for label, image in images.items():
+        note = (notes or {}).get(label)
+        note = f"<br><small>{html.escape(note)}</small>" if note else ""
+        figures.append(
+            f'<figure class="{cell}">'
+            f"{picture(image, f'{label}: {alt}', zoom)}"
+            f"<figcaption>{html.escape(label)}{note}</figcaption></figure>"
+        )
+    style = f"--w:{width};--h:{height};--zoom:{zoom}"
+    return HTML(
+        f'<div class="{kind}" style="{style}">{"".join(figures)}</div>'
+    )
+
+
+def zoom_grid(images, alt, zoom=3, box=None, notes=None):
+    """The same crop of several images, side by side.
+
+    images: {label: uint8 image}, all of one size; alt: what to see, for
+    those who cannot; box: (top, left, height, width), or all of it; notes:
+    {label: second line}, a figure for instance.
+    """
+    if box is not None:
+        images = {label: cut(image, box) for label, image in images.items()}
+    return comparison("sr-grid", "sr-cell", images, alt, zoom, notes)
+
+
+def slider(images, alt, zoom=2, box=None):
+    """Two or more images one over the other, with a divider to move.
+
+    Arguments as in `zoom_grid`.
+    """
+    if box is not None:
+        images = {label: cut(image, box) for label, image in images.items()}
+    return comparison("sr-slider", "sr-pane", images, alt, zoom, None)
+
+
+class Table:
+    """Rows under headings: MyST in the book, HTML in a notebook.
+
+    name: to cite it by; numbers come formatted, as strings; best: {column:
+    "higher" or "lower"} sets the best number of a column in bold.
+    """
+
+    def __init__(self, headings, rows, name, caption, best=None):
+        self.headings, self.name, self.caption = headings, name, caption
+        self.rows = [[str(cell) for cell in row] for row in rows]
+        for column, better in (best or {}).items():
+            self._embolden(column, better)
+
+    def _embolden(self, column, better):
+        values = {}
+        for k, row in enumerate(self.rows):
+            try:
+                values[k] = float(row[column])
+            except ValueError:
+                continue
+        if values:
+            pick = max if better == "higher" else min
+            top = pick(values.values())
+            for k, value in values.items():
+                if value == top:
+                    self.rows[k][column] = f"**{self.rows[k][column]}**"
+
+    def _repr_markdown_(self):
+        lines = [self.headings, ["---", *["---:"] * (len(self.headings) - 1)]]
+        lines = ["| " + " | ".join(r) + " |" for r in [*lines, *self.rows]]
+        return "\n".join(
+            [
+                f"```{{table}} {self.caption}",
+                f":name: {self.name}",
+                "",
+                *lines,
+                "```",
+            ]
+        )
+
+    def _repr_html_(self):
+        def row(cells, tag):
+            texts = (
+                f"<b>{html.escape(c[2:-2])}</b>"
+                if c.startswith("**")
+                else html.escape(c)
+                for c in cells
+            )
+            inner = "".join(f"<{tag}>{text}</{tag}>" for text in texts)
+            return f"<tr>{inner}</tr>"
+
+        body = "".join(row(cells, "td") for cells in self.rows)
+        return (
+            f"<table><caption>{html.escape(self.caption)}</caption>"
+            f"<thead>{row(self.headings, 'th')}</thead>"
+            f"<tbody>{body}</tbody></table>"
+        )
+
+
+def smooth(values, width):
+    """A running mean, shorter by width - 1 values."""
+    return np.convolve(values, np.ones(width) / width, mode="valid")
+
+
+def curves(axes, results, key, width=1):
+    """Draw one figure of the history over the steps, a line for each run."""
+    for (name, result), color in zip(results.items(), COLORS, strict=False):
+        history = [r for r in result.history if key in r]
+        if len(history) < width or not history:
+            continue
+        steps = [record["step"] for record in history][width - 1 :]
+        values = smooth([record[key] for record in history], width)
+        axes.plot(steps, values, color=color, label=name)
+    axes.set(xlabel="step", ylabel=key.replace("_", " "))
+    axes.grid(alpha=0.3)
+
+
+def learning_curves(results, keys, width=1):
+    """Figures of the history side by side: {name: Result}, list of keys."""
+    figure, all_axes = plt.subplots(
+        1, len(keys), figsize=(3.6 * len(keys), 3), layout="constrained"
+    )
+    for axes, key in zip(np.atleast_1d(all_axes), keys, strict=True):
+        curves(axes, results, key, width)
+    np.atleast_1d(all_axes)[0].legend(fontsize="small")
+    return figure
+
+
+def scatter(axes, points, xlabel, ylabel):
+    """Named points {name: (x, y)}, each with its own color and marker."""
+    styles = zip(COLORS * 3, MARKERS * 3, strict=True)
+    for (name, (x, y)), (color, marker) in zip(
+        points.items(), styles, strict=False
+    ):
+        axes.scatter(x, y, color=color, marker=marker, s=50, label=name)
+    axes.set(xlabel=xlabel, ylabel=ylabel)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")

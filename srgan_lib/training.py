@@ -1,0 +1,521 @@
+"""One run, from its start or its last checkpoint to its end."""
+
+import copy
+import json
+import math
+import platform
+import signal
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import accelerate
+import numpy as np
+import torch
+from accelerate import Accelerator, DataLoaderConfiguration
+from accelerate.utils import set_seed
+from torch.nn import functional as F
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from srgan_lib.checkpoints import (
+    load_checkpoint,
+    random_states,
+    restore_random_states,
+    save_checkpoint,
+    save_weights,
+)
+from srgan_lib.datasets import EpochBatches, SRDataset
+from srgan_lib.errors import UserError
+from srgan_lib.images import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    atomic_write,
+    read_image,
+)
+from srgan_lib.inference import upscale
+from srgan_lib.losses import calibrate_content, load_features
+from srgan_lib.metrics import psnr
+from srgan_lib.models import Discriminator, Generator
+from srgan_lib.solver import TrainingState, srgan_epoch, srresnet_epoch
+
+CALIBRATION_BATCHES = 8
+
+
+class Interrupted(Exception):
+    """A signal ended the training; all is saved."""
+
+    def __init__(self, signum, checkpoint):
+        name = signal.Signals(signum).name
+        super().__init__(f"{name}: saved {checkpoint}; start again to go on.")
+        self.signum = signum
+
+
+def native_precision():
+    """ "bf16" where the hardware computes in it, else "no".
+
+    By what the machine says of itself, never by a timing: two runs on one
+    machine must not differ.
+    """
+    if torch.cuda.is_available():
+        fits = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        ask = getattr(torch.cpu, "get_capabilities", dict)
+        fits = bool(
+            {"avx512_bf16", "amx_bf16"} & {k for k, v in ask().items() if v}
+        )
+    return "bf16" if fits else "no"
+
+
+def make_accelerator():
+    """Devices, precision and processes, by Hugging Face Accelerate."""
+    return Accelerator(
+        mixed_precision=native_precision(),
+        dataloader_config=DataLoaderConfiguration(split_batches=True),
+    )
+
+
+def environment(accelerator):
+    """What a run's figures depend on beside its configuration."""
+    return {
+        "device": str(accelerator.device),
+        "processor": (
+            torch.cuda.get_device_name()
+            if accelerator.device.type == "cuda"
+            else processor_name()
+        ),
+        "threads": torch.get_num_threads(),
+        "processes": accelerator.num_processes,
+        "precision": accelerator.mixed_precision,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "accelerate": accelerate.__version__,
+    }
+
+
+def processor_name():
+    """The processor's name, as well as the system tells it."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def write_json(path, value):
+    with atomic_write(path) as temporary:
+        Path(temporary).write_text(json.dumps(value, indent=1) + "\n")
+
+
+def read_lines(path):
+    """The records of a .jsonl file; a line cut short by a crash is left."""
+    records = []
+    if Path(path).exists():
+        for line in Path(path).read_text().splitlines():
+            try:
+                records.append(json.loads(line))
+            except json.JSONDecodeError:
+                break
+    return records
+
+
+def keep_until(path, step):
+    """Cut a .jsonl file back to the records up to `step`."""
+    kept = [r for r in read_lines(path) if r["step"] <= step]
+    with atomic_write(path) as temporary:
+        Path(temporary).write_text("".join(json.dumps(r) + "\n" for r in kept))
+
+
+@contextmanager
+def noticed_signals():
+    """A list that the numbers of SIGINT and SIGTERM are put into."""
+    seen = []
+
+    def note(signum, frame):
+        if seen:  # the second time, at once
+            raise KeyboardInterrupt
+        seen.append(signum)
+
+    old = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield seen
+    finally:
+        for signum, handler in old.items():
+            signal.signal(signum, handler)
+
+
+def timed(batches, waits):
+    """The same batches; the seconds each was waited for go into `waits`."""
+    batches = iter(batches)
+    while True:
+        begin = time.perf_counter()
+        batch = next(batches, None)
+        waits.append(time.perf_counter() - begin)
+        if batch is None:
+            return
+        yield batch
+
+
+def validate(generator, pairs):
+    """Mean PSNR over (hr path, lr path) pairs, in dB."""
+    scores = []
+    for hr_path, lr_path in pairs:
+        sr = upscale(generator, read_image(lr_path))
+        hr = read_image(hr_path)[: sr.shape[0], : sr.shape[1]]
+        scores.append(psnr(sr, hr))
+    return sum(scores) / len(scores)
+
+
+def build_state(accelerator, config, network, start=None):
+    """Networks and optimizers at their beginning, all of them seeded.
+
+    network: "srresnet" or "srgan"; start: weights of an SRResNet.
+    """
+    set_seed(config.seed)
+    stage = config[network]
+    generator = Generator(config)
+    if start is not None:
+        generator.initialize_with_srresnet(start)
+    ema = None
+    if stage.ema_decay is not None:
+        ema = copy.deepcopy(generator).requires_grad_(False)
+        ema = ema.to(accelerator.device, memory_format=torch.channels_last)
+    state = TrainingState(*prepare(accelerator, generator, stage), ema=ema)
+    if network == "srgan":
+        state.discriminator, state.d_optimizer = prepare(
+            accelerator, Discriminator(config), stage
+        )
+    return state
+
+
+def prepare(accelerator, network, stage):
+    """The network on its device, with its optimizer."""
+    network = network.to(memory_format=torch.channels_last)
+    optimizer = torch.optim.Adam(
+        network.parameters(), lr=stage.learning_rate, betas=stage.betas
+    )
+    return accelerator.prepare(network, optimizer)
+
+
+def parts(accelerator, state):
+    """The parts of a training state that have a state_dict, by name."""
+    named = {
+        "generator": accelerator.unwrap_model(state.generator),
+        "g_optimizer": state.g_optimizer,
+        "ema": state.ema,
+        "d_optimizer": state.d_optimizer,
+    }
+    if state.discriminator is not None:
+        named["discriminator"] = accelerator.unwrap_model(state.discriminator)
+    return {name: part for name, part in named.items() if part is not None}
+
+
+def final_generator(accelerator, state):
+    """The generator to evaluate: the average where there is one."""
+    if state.ema is not None:
+        return state.ema
+    return accelerator.unwrap_model(state.generator)
+
+
+def make_loader(accelerator, dataset, batch_size, epoch, steps, first=0):
+    batches = EpochBatches(dataset, batch_size, epoch, steps, first)
+    return accelerator.prepare(DataLoader(dataset, batch_sampler=batches))
+
+
+def calibrated_weights(accelerator, features, dataset, stage):
+    """The weight of each layer's content term: fixed, or measured.
+
+    Measured on crops of the training images before the first step, with
+    bicubic in the generator's place (see `calibrate_content`).
+    """
+    if stage.content_weight != "calibrated":
+        return torch.tensor([stage.content_weight], device=accelerator.device)
+    mean, std = (
+        torch.tensor(v, device=accelerator.device).view(3, 1, 1)
+        for v in (IMAGENET_MEAN, IMAGENET_STD)
+    )
+    found = []
+    loader = make_loader(
+        accelerator, dataset, stage.batch_size, 0, CALIBRATION_BATCHES
+    )
+    for lr, hr in loader:
+        bicubic = F.interpolate(
+            (lr * std + mean) * 2 - 1,
+            size=hr.shape[-2:],
+            mode="bicubic",
+            antialias=True,  # PyTorch's only cubic with MATLAB's a = -0.5
+        )
+        with accelerator.autocast():
+            weights = calibrate_content(features, bicubic, hr)
+        found.append(accelerator.reduce(weights, "mean"))
+    return torch.stack(found).mean(dim=0)
+
+
+class Run:
+    """One run in its folder: what learns, how far it is, what is kept.
+
+    The folder gets config.json, history.jsonl, validation.jsonl,
+    checkpoint.pt and, at the end, weights.safetensors.
+    """
+
+    def __init__(self, config, name, folder, pairs, start=None, key=""):
+        self.config, self.name, self.key = config, name, key
+        self.folder = Path(folder)
+        self.checkpoint = self.folder / "checkpoint.pt"
+        self.network, self.epochs = (
+            config.runs[name].network,
+            config.runs[name].epochs,
+        )
+        self.stage = config[self.network]
+        self.dataset = SRDataset(pairs, config, self.stage.crop_size)
+        full = len(self.dataset) // self.stage.batch_size
+        self.steps = min(config.steps_per_epoch or full, full)  # an epoch
+        if self.steps == 0:
+            raise UserError(
+                f"{len(self.dataset)} crops do not fill one batch of "
+                f"{self.stage.batch_size}; add training images."
+            )
+        self.accelerator = make_accelerator()
+        self.state = build_state(self.accelerator, config, self.network, start)
+        self.epoch = self.step_in_epoch = 0
+        self.seconds, self.clock = 0.0, time.perf_counter()
+        self.pending = []  # figures since the last line of the history
+        self.features = self.content_weights = None
+        if self.network == "srgan":
+            self.features = load_features(self.stage).to(
+                self.accelerator.device, memory_format=torch.channels_last
+            )
+        if self.checkpoint.exists():
+            self.restore()
+        elif self.features is not None:
+            self.content_weights = calibrated_weights(
+                self.accelerator, self.features, self.dataset, self.stage
+            )
+        if self.accelerator.is_main_process:
+            self.describe("training")
+            for file in ("history.jsonl", "validation.jsonl"):
+                keep_until(self.folder / file, self.state.step)
+
+    def describe(self, state):
+        """Write config.json: all that the run's figures depend on."""
+        networks = parts(self.accelerator, self.state)
+        weights = self.content_weights
+        description = {
+            "state": state,
+            "key": self.key,
+            "profile": self.config.name,
+            "run": self.name,
+            "settings": self.config,
+            "train_images": len(self.dataset.pairs),
+            "steps": self.epochs * self.steps,
+            "seconds": self.seconds,
+            "parameters": {
+                part: sum(p.numel() for p in networks[part].parameters())
+                for part in ("generator", "discriminator")
+                if part in networks
+            },
+            "features": getattr(self.features, "name", None),
+            "content_weights": weights
+            if weights is None
+            else weights.tolist(),
+            "environment": environment(self.accelerator),
+        }
+        write_json(self.folder / "config.json", description)
+
+    def elapsed(self):
+        """Seconds of work so far, over all sittings."""
+        return self.seconds + time.perf_counter() - self.clock
+
+    def save(self):
+        """Write the checkpoint: all that the rest of the run depends on."""
+        self.seconds = self.elapsed()
+        self.clock = time.perf_counter()
+        if not self.accelerator.is_main_process:
+            return
+        networks = parts(self.accelerator, self.state)
+        weights = self.content_weights
+        save_checkpoint(
+            self.checkpoint,
+            {
+                "parts": {
+                    k: part.state_dict() for k, part in networks.items()
+                },
+                "step": self.state.step,
+                "epoch": self.epoch,
+                "step_in_epoch": self.step_in_epoch,
+                "seconds": self.seconds,
+                "pending": self.pending,
+                "content_weights": weights
+                if weights is None
+                else weights.cpu(),
+                "random_states": random_states(),
+            },
+        )
+
+    def restore(self):
+        """Go back to where the checkpoint was written."""
+        saved = load_checkpoint(self.checkpoint)
+        networks = parts(self.accelerator, self.state)
+        if saved["parts"].keys() != networks.keys():
+            raise UserError(
+                f"{self.checkpoint} was written by another kind of run; "
+                "delete it to train this run from its start."
+            )
+        for name, part in networks.items():
+            part.load_state_dict(saved["parts"][name])
+        self.state.step = saved["step"]
+        self.epoch, self.step_in_epoch = saved["epoch"], saved["step_in_epoch"]
+        self.seconds, self.pending = saved["seconds"], saved["pending"]
+        if self.features is not None:
+            self.content_weights = saved["content_weights"].to(
+                self.accelerator.device
+            )
+        restore_random_states(saved["random_states"])
+
+    def epoch_figures(self):
+        """Train what is left of this epoch; yields each step's figures."""
+        loader = make_loader(
+            self.accelerator,
+            self.dataset,
+            self.stage.batch_size,
+            self.epoch,
+            self.steps,
+            self.step_in_epoch,
+        )
+        waits = []
+        arguments = (
+            self.accelerator,
+            self.state,
+            timed(loader, waits),
+            self.stage,
+            self.epochs * self.steps,
+        )
+        if self.network == "srresnet":
+            steps = srresnet_epoch(*arguments)
+        else:
+            steps = srgan_epoch(
+                *arguments, self.features, self.content_weights
+            )
+        begin = time.perf_counter()
+        for figures in steps:
+            figures = {key: float(value) for key, value in figures.items()}
+            self.refuse_nonsense(figures)
+            end = time.perf_counter()
+            figures["images_per_second"] = self.stage.batch_size / (
+                end - begin
+            )
+            figures["data_seconds"] = waits[-1]
+            begin = end
+            self.step_in_epoch += 1
+            self.note(figures)
+            yield figures
+
+    def refuse_nonsense(self, figures):
+        """Stop at the first figure that is no number, before it is saved."""
+        for key, value in figures.items():
+            if not math.isfinite(value):
+                last = (
+                    f"the last good state is {self.checkpoint}"
+                    if self.checkpoint.exists()
+                    else "nothing was saved yet"
+                )
+                raise UserError(
+                    f"{self.name}: {key} became {value} at step "
+                    f"{self.state.step}; {last}; lower the learning rate."
+                )
+
+    def note(self, figures):
+        """Keep a step's figures; every few steps their mean is written."""
+        self.pending.append(figures)
+        if self.state.step % self.config.history_every == 0:
+            mean = {
+                key: sum(f[key] for f in self.pending) / len(self.pending)
+                for key in figures
+            }
+            self.pending = []
+            self.append(
+                "history.jsonl",
+                {"step": self.state.step, "epoch": self.epoch + 1} | mean,
+            )
+
+    def append(self, file, record):
+        if self.accelerator.is_main_process:
+            with open(self.folder / file, "a") as lines:
+                lines.write(json.dumps(record) + "\n")
+
+    def close_epoch(self, val_pairs, snapshots):
+        """Validate, keep the weights where a snapshot is asked, save."""
+        self.epoch, self.step_in_epoch = self.epoch + 1, 0
+        if self.accelerator.is_main_process:
+            generator = final_generator(self.accelerator, self.state)
+            record = {"step": self.state.step, "epoch": self.epoch}
+            record["seconds"] = self.elapsed()
+            if val_pairs:
+                record["psnr"] = validate(generator, val_pairs)
+            self.append("validation.jsonl", record)
+            if self.epoch in snapshots:
+                self.save_generator(f"weights-{self.epoch}.safetensors")
+        self.save()
+
+    def save_generator(self, file):
+        save_weights(
+            self.folder / file,
+            final_generator(self.accelerator, self.state),
+            architecture=json.dumps(
+                {
+                    "scaling_factor": self.config.scaling_factor,
+                    "G": self.config.G,
+                }
+            ),
+        )
+
+    def finish(self):
+        """Write the weights, and say that the run is whole."""
+        if self.accelerator.is_main_process:
+            self.save_generator("weights.safetensors")
+            self.describe("finished")
+        self.accelerator.wait_for_everyone()
+
+
+def train(
+    config, name, folder, pairs, val_pairs=(), start=None, snapshots=(), key=""
+):
+    """Train a run of a profile; go on from its checkpoint where it has one.
+
+    pairs, val_pairs: (hr path, lr path). start: weights of the SRResNet to
+    begin from. snapshots: epochs after which weights-N.safetensors is kept.
+    Raises Interrupted after SIGINT or SIGTERM, when all is saved; UserError
+    when a figure is no longer a number.
+    """
+    run = Run(config, name, folder, pairs, start, key)
+    bar = tqdm(
+        total=run.epochs * run.steps,
+        initial=run.state.step,
+        desc=name,
+        unit="step",
+        disable=not run.accelerator.is_main_process,
+    )
+    saved_at = time.monotonic()
+    with noticed_signals() as signals, bar:
+        while run.epoch < run.epochs:
+            for figures in run.epoch_figures():
+                bar.update()
+                bar.set_postfix(headline(figures), refresh=False)
+                minutes = (time.monotonic() - saved_at) / 60
+                if signals or minutes > config.checkpoint_minutes:
+                    run.save()
+                    saved_at = time.monotonic()
+                if signals:
+                    raise Interrupted(signals[0], run.checkpoint)
+            run.close_epoch(val_pairs, snapshots)
+            saved_at = time.monotonic()
+    run.finish()
+
+
+def headline(figures):
+    """The few figures that fit behind a progress bar."""
+    keys = ("pixel_loss", "content_weighted", "D(real)", "D(fake)")
+    shown = {key: f"{figures[key]:.3f}" for key in keys if key in figures}
+    return shown | {"img/s": f"{figures['images_per_second']:.0f}"}
