@@ -89,12 +89,15 @@ def imresize(
     """
     image = np.asarray(image)
     _check(image, scale, kernel, border)
+    options = scale, kernel, antialias, border
+    if image.ndim == 3 and image.shape[2] > 4:  # blocks grow as C squared
+        planes = image.transpose(2, 0, 1)
+        return np.stack([imresize(p, *options) for p in planes], axis=2)
     if image.ndim == 3:
         height, width, channels = image.shape
     else:
         (height, width), channels = image.shape, 1
     out_height, out_width = math.ceil(height * scale), math.ceil(width * scale)
-    options = scale, kernel, antialias, border
     rows = contributions(height, out_height, *options)
     columns = contributions(width, out_width, *options)
 
@@ -113,14 +116,18 @@ def imresize(
     block = min(max(int(64 * scale), 1), 32)
     source = image.reshape(height, width * channels)
     result = np.empty((out_height, out_width * channels), image.dtype)
-    across = list(_blocks(*columns, channels, block, work))
+    across = [
+        (outs, ins, np.ascontiguousarray(matrix.T))
+        for outs, ins, matrix in _blocks(*columns, channels, block, work)
+    ]
+    middle = np.empty((block, source.shape[1]), work)
+    strip = np.empty((block, result.shape[1]), work)
     for out_rows, in_rows, matrix in _blocks(*rows, 1, block, work):
-        middle = np.empty((len(matrix), source.shape[1]), work)
+        middle, strip = middle[: len(matrix)], strip[: len(matrix)]
         _multiply(matrix, source[in_rows].astype(work), middle)
         finish(middle)
-        strip = np.empty((len(matrix), result.shape[1]), work)
         for out_columns, in_columns, matrix in across:
-            _multiply(matrix, middle[:, in_columns].T, strip[:, out_columns].T)
+            _multiply(middle[:, in_columns], matrix, strip[:, out_columns])
         result[out_rows] = finish(strip)
     return result.reshape(out_height, out_width, *image.shape[2:])
 
@@ -186,13 +193,20 @@ def _blocks(weights, indices, channels, block, dtype):
         )
 
 
-def _multiply(matrix, source, out):
-    """out = matrix @ source, in pieces for which BLAS starts no threads.
+def _multiply(a, b, out):
+    """out = a @ b, in pieces for which BLAS starts no threads.
 
-    For products this small, waking threads takes longer than the work, on
+    For products this small, waking threads takes longer than the work; on
     a busy machine ten times as long.
     """
-    step = max(2**18 // matrix.size, 1)
-    for start in range(0, source.shape[1], step):
-        piece = slice(start, start + step)
-        np.matmul(matrix, source[:, piece], out=out[:, piece])
+    rows, columns = out.shape
+    if a.size * columns <= 2**18 or out.size == 1:
+        np.matmul(a, b, out=out)
+    elif rows > columns:
+        half = rows // 2
+        _multiply(a[:half], b, out[:half])
+        _multiply(a[half:], b, out[half:])
+    else:
+        half = columns // 2
+        _multiply(a, b[:, :half], out[:, :half])
+        _multiply(a, b[:, half:], out[:, half:])
