@@ -6,17 +6,20 @@ twins that are missing are made with MATLAB's imresize.
 """
 
 import csv
+import hashlib
 import json
 import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
+import requests
 import skimage
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from srgan_lib.config import workspace
+from srgan_lib.downloads import DamagedArchive, download, unpack
 from srgan_lib.errors import UserError
 from srgan_lib.images import atomic_write, modcrop, read_image, write_image
 from srgan_lib.imresize import imresize
@@ -176,10 +179,10 @@ def how_to_get(name):
     """One line that says how to get the set."""
     image_set, root = get_set(name), data_root()
     if image_set.files:
-        return f"{name} comes with the packages: install them again"
+        return "it comes with the packages: install them again"
     if image_set.by_hand:
-        return f"{name}: {image_set.by_hand.format(root=root)}"
-    return f"{name}: `srgan data {name}` downloads it into {root}"
+        return image_set.by_hand.format(root=root)
+    return f"`srgan data {name}` downloads it into {root}"
 
 
 def status():
@@ -355,3 +358,99 @@ def check_sizes(hr, lr, scale=4):
             f"{hr} ({hr_size[1]} x {hr_size[0]}) divided by {scale}; "
             "replace it, or remove its folder to have it made."
         )
+
+
+# --- fetching ------------------------------------------------------------
+
+DIV2K_HOME = "https://data.vision.ee.ethz.ch/cvl/DIV2K/"
+BENCHMARK_HOME = "https://cv.snu.ac.kr/research/EDSR/"
+
+
+def fetch(name):
+    """Download what is missing of a set, check it, and unpack it.
+
+    Goes on where an interrupted download stopped. An archive that was put
+    into the data root by hand is taken instead of downloading it. UserError
+    if the set cannot be had, with what to do by hand.
+    """
+    image_set, root = get_set(name), data_root()
+    folders = (*image_set.folders, image_set.lr.format(scale=4))
+    # benchmark.tar holds HR and LR; of DIV2K each has its own archive.
+    for archive, folder in zip(image_set.archives, folders, strict=False):
+        if not _find_folder(folder):
+            fetch_archive(archive, folder, root)
+    hr_paths = _hr_images(name)
+    if not hr_paths:
+        places = " and ".join(str(root / f) for f in image_set.folders)
+        cure = image_set.by_hand.format(root=root)
+        raise UserError(
+            f"{name} cannot be fetched; "
+            f"{cure or f'put its images into {places} by hand'}."
+        )
+    if len(hr_paths) != image_set.count:
+        raise UserError(
+            f"{name} has {len(hr_paths)} of its {image_set.count} images in "
+            f"{hr_paths[0].parent}; remove that folder and fetch it again."
+        )
+    print(f"{name} is there: {len(hr_paths)} images.")
+
+
+def fetch_archive(archive, folder, root):
+    """Bring `folder` from an archive into `root`; UserError if it fails.
+
+    The SHA-256 of the first good download is kept in checksums.json; from
+    then on no other archive of that name is accepted.
+    """
+    home = BENCHMARK_HOME if archive == "benchmark.tar" else DIV2K_HOME
+    placed, part = root / archive, root / f"{archive}.part"
+    by_hand = (
+        f"get {archive} elsewhere and put it, packed or unpacked, into {root}"
+    )
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        if placed.exists():
+            check_and_unpack(placed, archive, folder, root)
+            return
+        print(f"Fetching {home}{archive} into {root}")
+        download(home + archive, part)
+        check_and_unpack(part, archive, folder, root)
+        part.unlink()
+    except requests.RequestException as error:
+        reason = type(error).__name__
+        if error.response is not None:
+            reason = f"HTTP status {error.response.status_code}"
+        raise UserError(
+            f"{home}{archive} could not be fetched ({reason}); try again, "
+            f"which goes on where it stopped, or {by_hand}."
+        ) from error
+    except DamagedArchive as error:
+        if placed.exists():
+            raise UserError(
+                f"{placed} is refused, for {error}; replace it."
+            ) from error
+        part.unlink()  # no use in resuming it
+        raise UserError(
+            f"{home}{archive} is refused, for {error}; try again, or "
+            f"{by_hand}."
+        ) from error
+    except OSError as error:
+        raise UserError(
+            f"{archive} cannot be stored in {root} ({error}); make room "
+            "there, or set SRGAN_DATA to another folder."
+        ) from error
+
+
+def check_and_unpack(path, archive, folder, root):
+    """Unpack a file that is the one known by the name `archive`."""
+    record = root / "checksums.json"
+    known = json.loads(record.read_text()) if record.exists() else {}
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if known.get(archive, digest) != digest:
+        raise DamagedArchive(
+            "it is not the file of the first download (if its home changed "
+            f"it on purpose, take its line out of {record})"
+        )
+    unpack(path, Path(folder).parts[0], root)
+    with atomic_write(record) as temporary:
+        temporary.write_text(json.dumps(known | {archive: digest}, indent=2))
