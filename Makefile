@@ -1,0 +1,96 @@
+# Two commands: `make book` and `make test`. `make help` lists the others.
+
+PROFILE ?= quick
+export SRGAN_PROFILE := $(PROFILE)
+
+# Chapters execute inside book/, so a relative path must not reach them.
+ifdef SRGAN_DATA
+  ifeq ($(filter /% ~%,$(SRGAN_DATA)),)
+    override SRGAN_DATA := $(CURDIR)/$(SRGAN_DATA)
+  endif
+  override SRGAN_DATA := $(patsubst ~/%,$(HOME)/%,$(SRGAN_DATA))
+  export SRGAN_DATA
+endif
+
+# The notebooks' kernel is this environment's, whatever else is installed.
+export JUPYTER_PREFER_ENV_PATH := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+# PYTHON=... with torch in it is used as it is, plus what is missing.
+# Otherwise .venv is made, with the pinned packages of requirements.txt.
+empty :=
+ifdef PYTHON
+  OWN := $(shell "$(PYTHON)" -c 'import importlib.util as u, sys; \
+    print(sys.executable if u.find_spec("torch") else "")' 2>/dev/null)
+endif
+PYTHON ?= python3
+ifdef OWN
+  RUN := "$(OWN)"
+  READY := _build/.ready$(subst $(empty) $(empty),_,$(subst /,-,$(OWN)))
+else
+  RUN := .venv/bin/python
+  READY := .venv/ready
+  # A project that was moved, or a Python that is gone: make .venv again.
+  $(shell test "$$(cat .venv/ready 2>/dev/null)" = "$(CURDIR)" \
+    && .venv/bin/python -c "" 2>/dev/null || rm -f .venv/ready)
+endif
+JUPYTER_BOOK := $(RUN) -c 'from jupyter_book.cli.main import main; main()'
+
+.PHONY: help book experiments test test-slow lint format data clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' \
+	  Makefile
+	@echo
+	@echo "PROFILE=$(PROFILE)  SRGAN_DATA=$(SRGAN_DATA)  PYTHON=$(PYTHON)"
+
+book: $(READY)  ## train what is not trained yet, build the book
+	$(RUN) -m srgan_lib experiments --profile $(PROFILE)
+	$(JUPYTER_BOOK) build . -W -n --keep-going
+	@echo "Open $(CURDIR)/_build/html/index.html"
+
+experiments: $(READY)  ## only train what is not trained yet
+	$(RUN) -m srgan_lib experiments --profile $(PROFILE)
+
+test: $(READY)  ## the tests, a few minutes
+	$(RUN) -m pytest -m "not slow"
+
+test-slow: $(READY)  ## the long tests
+	$(RUN) -m pytest -m slow
+
+lint: $(READY)  ## look for faults in the code
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+
+format: $(READY)  ## put the code into its one format
+	$(RUN) -m ruff check --fix .
+	$(RUN) -m ruff format .
+
+data: $(READY)  ## fetch DIV2K and the test sets, or SETS="Set5 Set14"
+	$(RUN) -m srgan_lib data $(SETS)
+
+clean:  ## remove what was built; runs/, data/ and .venv stay
+	rm -rf _build .pytest_cache .ruff_cache *.egg-info
+	find . -name __pycache__ -not -path "./.venv/*" -exec rm -rf {} +
+
+.venv/ready: requirements.txt pyproject.toml
+	@command -v "$(PYTHON)" >/dev/null || { echo "There is no $(PYTHON)\
+	 here: install Python 3.11 or later, or name it: PYTHON=..."; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) \
+	  else "Python 3.11 or later is needed, and this is %s. Name a newer \
+	one: PYTHON=python3.12" % sys.version.split()[0])'
+	@"$(PYTHON)" -c "import ensurepip, venv" 2>/dev/null || { echo \
+	  "$(PYTHON) cannot make environments. On Debian and Ubuntu:\
+	 sudo apt install python3-venv"; exit 1; }
+	@echo "Making .venv with $(PYTHON); on Linux 6 GB on disk, half to download."
+	"$(PYTHON)" -m venv --clear .venv
+	.venv/bin/python -m pip install -r requirements.txt
+	.venv/bin/python -m pip install --no-deps --no-build-isolation -e .
+	@echo "$(CURDIR)" > $@
+
+_build/.ready%: pyproject.toml
+	@$(RUN) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) \
+	  else "Python 3.11 or later is needed, and this is %s." \
+	  % sys.version.split()[0])'
+	$(RUN) -m pip install -e ".[book,test]"
+	@mkdir -p _build && touch "$@"
