@@ -62,7 +62,7 @@ def download(url, part):
                 unit_scale=True,
             ) as bar,
         ):
-            for chunk in reply.iter_content(1 << 20):
+            for chunk in reply.iter_content(1 << 16):  # what a cut may lose
                 file.write(chunk)
                 bar.update(len(chunk))
     if length and part.stat().st_size != have + length:
