@@ -118,16 +118,16 @@ def imresize(
     result = np.empty((out_height, out_width * channels), image.dtype)
     across = [
         (outs, ins, np.ascontiguousarray(matrix.T))
-        for outs, ins, matrix in _blocks(*columns, channels, block, work)
+        for outs, ins, matrix in band_blocks(*columns, channels, block, work)
     ]
     middle = np.empty((block, source.shape[1]), work)
     strip = np.empty((block, result.shape[1]), work)
-    for out_rows, in_rows, matrix in _blocks(*rows, 1, block, work):
+    for out_rows, in_rows, matrix in band_blocks(*rows, 1, block, work):
         middle, strip = middle[: len(matrix)], strip[: len(matrix)]
-        _multiply(matrix, source[in_rows].astype(work), middle)
+        small_product(matrix, source[in_rows].astype(work), middle)
         finish(middle)
         for out_columns, in_columns, matrix in across:
-            _multiply(middle[:, in_columns], matrix, strip[:, out_columns])
+            small_product(middle[:, in_columns], matrix, strip[:, out_columns])
         result[out_rows] = finish(strip)
     return result.reshape(out_height, out_width, *image.shape[2:])
 
@@ -171,7 +171,7 @@ def _exact(*contributions):
     )
 
 
-def _blocks(weights, indices, channels, block, dtype):
+def band_blocks(weights, indices, channels, block, dtype):
     """Cut the banded resizing matrix into dense blocks of `block` outputs.
 
     Yields (output slice, input slice, matrix); a pixel has `channels`
@@ -193,7 +193,7 @@ def _blocks(weights, indices, channels, block, dtype):
         )
 
 
-def _multiply(a, b, out):
+def small_product(a, b, out):
     """out = a @ b, in pieces for which BLAS starts no threads.
 
     For products this small, waking threads takes longer than the work; on
@@ -204,9 +204,9 @@ def _multiply(a, b, out):
         np.matmul(a, b, out=out)
     elif rows > columns:
         half = rows // 2
-        _multiply(a[:half], b, out[:half])
-        _multiply(a[half:], b, out[half:])
+        small_product(a[:half], b, out[:half])
+        small_product(a[half:], b, out[half:])
     else:
         half = columns // 2
-        _multiply(a, b[:, :half], out[:, :half])
-        _multiply(a, b[:, half:], out[:, half:])
+        small_product(a, b[:, :half], out[:, :half])
+        small_product(a, b[:, half:], out[:, half:])
