@@ -88,9 +88,17 @@ clean:  ## remove what was built; runs/, data/ and .venv stay
 	.venv/bin/python -m pip install --no-deps --no-build-isolation -e .
 	@echo "$(CURDIR)" > $@
 
+# The torch that is there stays, whatever pip would rather have.
 _build/.ready%: pyproject.toml
 	@$(RUN) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) \
 	  else "Python 3.11 or later is needed, and this is %s." \
 	  % sys.version.split()[0])'
-	$(RUN) -m pip install -e ".[book,test]"
-	@mkdir -p _build && touch "$@"
+	@$(RUN) -c "import torchvision" 2>/dev/null || { echo "$(OWN) has torch and no\
+	 torchvision that works with it: install it from where torch came."; \
+	  exit 1; }
+	@mkdir -p _build
+	@$(RUN) -c 'from importlib.metadata import version; \
+	  [print(p + "==" + version(p)) for p in ("torch", "torchvision")]' \
+	  > _build/keep.txt
+	$(RUN) -m pip install -c _build/keep.txt -e ".[book,test]"
+	@touch "$@"
