@@ -121,7 +121,7 @@ def _ssim(x, y, rows, columns):
     ]
     total = 0.0
     # Strip by strip, so that the moments never leave the cache.
-    for outs, ins, matrix in band_blocks(*rows, 1, 32, np.float64):
+    for outs, ins, matrix in band_blocks(*rows, 1, 24, np.float64):
         a, b = x[ins], y[ins]
         maps = np.stack([a, b, a * a + b * b, a * b], axis=1)
         maps = maps.reshape(len(a), -1)
