@@ -117,6 +117,8 @@ SCHEMA = {
             "a number above 0, or calibrated",
         ),
         "beta": number(least=0),
+        "shift": whole(0),
+        "d_pace": number(above=0),
     },
     "runs": (lambda v: isinstance(v, dict) and v, "a table of runs"),
 }

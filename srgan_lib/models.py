@@ -6,6 +6,7 @@ follow the course's models.py, which follows sgrvinod's tutorial (NOTICE).
 
 import math
 
+import torch
 from torch import nn
 
 from srgan_lib.checkpoints import load_weights
@@ -67,6 +68,17 @@ class SubPixelConvolutionalBlock(nn.Sequential):
             nn.PixelShuffle(2),
             nn.PReLU(),
         )
+        self.start_even()
+
+    @torch.no_grad()
+    def start_even(self):
+        """Give the four maps of each channel the same first weights.
+
+        Else the four pixels made of one differ from the start, which shows
+        as a checkerboard. Aitken et al. (2017), arXiv 1707.02937.
+        """
+        for parameter in self[0].parameters():
+            parameter.copy_(parameter[::4].repeat_interleave(4, dim=0))
 
 
 class ResidualBlock(nn.Module):

@@ -80,6 +80,20 @@ def descend(accelerator, loss, network, optimizer, stage):
     return norm
 
 
+def shifted(images, step, shift):
+    """A window on (N, C, H, W), another one each step, `shift` smaller.
+
+    A network of strides looks harder at some pixels than at others, on a
+    grid of its own. With a window that never moves, the generator learns
+    that grid, and draws it.
+    """
+    if shift == 0:
+        return images
+    y, x = step % shift, step // shift % shift
+    height, width = (size - shift for size in images.shape[-2:])
+    return images[..., y : y + height, x : x + width]
+
+
 def srresnet_epoch(accelerator, state, batches, stage, total):
     """One epoch of SRResNet: the pixel loss alone.
 
@@ -124,14 +138,17 @@ def srgan_epoch(
     for lr, hr in batches:
         rate = learning_rate(state.step, total, stage)
         set_learning_rate(state.g_optimizer, rate)
-        set_learning_rate(state.d_optimizer, rate)
+        set_learning_rate(state.d_optimizer, rate * stage.d_pace)
 
         # 1. The generator: look right, and be taken for real.
         sr = state.generator(lr)
+        seen_sr, seen_hr = (
+            shifted(image, state.step, stage.shift) for image in (sr, hr)
+        )
         critic.requires_grad_(False)
         with accelerator.autocast():
-            adversarial = adversarial_loss(critic(sr).float())
-            terms = content_terms(features, sr, hr)
+            adversarial = adversarial_loss(critic(seen_sr).float())
+            terms = content_terms(features, seen_sr, seen_hr)
         critic.requires_grad_(True)
         pixel = pixel_loss(sr, hr, stage.pixel_loss)
         content = (content_weights * terms).sum()
@@ -141,8 +158,8 @@ def srgan_epoch(
         )
 
         # 2. The discriminator: tell hr from sr, which is now a constant.
-        real_logits = state.discriminator(hr)
-        fake_logits = state.discriminator(sr.detach())
+        real_logits = state.discriminator(seen_hr)
+        fake_logits = state.discriminator(seen_sr.detach())
         d_loss = discriminator_loss(real_logits, fake_logits)
         d_norm = descend(
             accelerator, d_loss, state.discriminator, state.d_optimizer, stage
