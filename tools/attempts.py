@@ -1,0 +1,107 @@
+"""What was tried for `quick`, one change at a time, and what each gave.
+
+Run by hand, after the runs of `quick` stand: python tools/attempts.py
+Writes srgan_lib/records/attempts.json, which the report shows. Chosen by
+PhotosVal; the test sets are not looked at. About 75 s an attempt.
+"""
+
+import copy
+import functools
+import json
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from srgan_lib import experiments, training
+from srgan_lib.config import load_profile
+from srgan_lib.data_lists import data_list
+from srgan_lib.evaluation import evaluate
+from srgan_lib.images import read_image, rgb_to_y
+from srgan_lib.inference import load_generator, upscale
+from srgan_lib.losses import EfficientNetFeatures
+
+RECORD = Path(__file__).parents[1] / "srgan_lib/records/attempts.json"
+START, EPOCHS = "SRResNet-20", 10
+# (stage, what was changed, the change); the first of a stage changes nothing.
+ATTEMPTS = (
+    ("srresnet", "as in the profile", {}),
+    ("srresnet", "MSE instead of L1", {"pixel_loss": "mse"}),
+    ("srresnet", "learning rate 1e-4, the case's", {"learning_rate": 1e-4}),
+    ("srresnet", "no average of the weights", {"ema_decay": None}),
+    ("srgan", "as in the profile", {}),
+    ("srgan", "no moving window", {"shift": 0}),
+    ("srgan", "discriminator at the full rate", {"d_pace": 1.0}),
+    ("srgan", "no pixel term", {"pixel_weight": 0}),
+    ("srgan", "beta 0.005", {"beta": 0.005}),
+    ("srgan", "beta 0.05", {"beta": 0.05}),
+    ("srgan", "no average of the weights", {"ema_decay": None}),
+)
+
+
+def grid_amplitude(sr, hr):
+    """How strong a 4 x 4 pattern lies over sr, in levels of luma.
+
+    The standard deviation of the mean error of the 16 pixels of a cell.
+    """
+    error = rgb_to_y(sr, quantize=False) - rgb_to_y(hr, quantize=False)
+    height, width = (size // 4 * 4 for size in error.shape)
+    cells = error[:height, :width].reshape(height // 4, 4, width // 4, 4)
+    return float(cells.mean(axis=(0, 2)).std())
+
+
+def attempt(config, stage, change, features):
+    """Train `EPOCHS` epochs with one change; the figures on PhotosVal."""
+    config = copy.deepcopy(config)
+    config[stage].update(change)
+    name = "SRResNet-10" if stage == "srresnet" else "SRGAN-10"
+    config.runs[name].epochs = EPOCHS
+    start = None
+    if stage == "srgan":
+        start = experiments.runs_folder(config) / START / "weights.safetensors"
+    pairs = data_list("PhotosVal")
+    with tempfile.TemporaryDirectory() as folder:
+        training.train(
+            config,
+            name,
+            folder,
+            experiments.training_pairs(config),
+            start=start,
+        )
+        enlarge = functools.partial(upscale, load_generator(folder))
+        history = training.read_lines(Path(folder) / "history.jsonl")
+    figures = evaluate(enlarge, pairs, features)["mean"]
+    figures["grid"] = float(
+        np.mean(
+            [
+                grid_amplitude(enlarge(read_image(lr)), read_image(hr))
+                for hr, lr in pairs
+            ]
+        )
+    )
+    if stage == "srgan":
+        last = [r["D(fake)"] for r in history if r["epoch"] == EPOCHS]
+        figures["D(fake)"] = float(np.mean(last))
+    return figures
+
+
+def main():
+    config, features = load_profile("quick"), EfficientNetFeatures()
+    record = {
+        "profile": config.name,
+        "set": "PhotosVal",
+        "epochs": EPOCHS,
+        "start": START,
+        "train_images": len(experiments.training_pairs(config)),
+        "environment": training.environment(training.make_accelerator()),
+        "attempts": [],
+    }
+    for stage, what, change in ATTEMPTS:
+        figures = attempt(config, stage, change, features)
+        record["attempts"].append({"stage": stage, "what": what, **figures})
+        print(json.dumps(record["attempts"][-1]), flush=True)
+        training.write_json(RECORD, record)
+
+
+if __name__ == "__main__":
+    main()
