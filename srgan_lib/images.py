@@ -4,6 +4,7 @@ An image is a uint8 array (H, W, 3), RGB, 0 to 255; a network sees tensors
 (..., 3, H, W). The ranges between the two are made here and nowhere else.
 """
 
+import io
 import os
 import uuid
 from contextlib import contextmanager
@@ -101,9 +102,11 @@ def write_image(path, image):
         known = " ".join(filter(None, FORMATS))
         raise UserError(f"{path}: unknown kind of image; use one of {known}.")
     kind = FORMATS[path.suffix.lower()]
-    picture = Image.fromarray(image)
+    # In memory first: Pillow, writing a file, overlooks that a disk is full.
+    encoded = io.BytesIO()
+    Image.fromarray(image).save(encoded, kind, **SAVE_OPTIONS.get(kind, {}))
     with atomic_write(path) as temporary:
-        picture.save(temporary, format=kind, **SAVE_OPTIONS.get(kind, {}))
+        temporary.write_bytes(encoded.getvalue())
 
 
 @contextmanager

@@ -44,6 +44,7 @@ def grid_amplitude(sr, hr):
 
     The standard deviation of the mean error of the 16 pixels of a cell.
     """
+    hr = hr[: sr.shape[0], : sr.shape[1]]
     error = rgb_to_y(sr, quantize=False) - rgb_to_y(hr, quantize=False)
     height, width = (size // 4 * 4 for size in error.shape)
     cells = error[:height, :width].reshape(height // 4, 4, width // 4, 4)
