@@ -1,6 +1,7 @@
 """Profiles: what an experiment trains, on which images, for how long."""
 
 import json
+import re
 from pathlib import Path
 
 import yaml
@@ -47,8 +48,11 @@ def number(above=None, least=None, below=None):
 
 
 def one_of(*choices):
-    """A check for one of a few values."""
-    return lambda v: v in choices, "one of " + ", ".join(map(str, choices))
+    """A check for one of a few values, none of them true or false."""
+    return (
+        lambda v: type(v) in (int, str) and v in choices,
+        "one of " + ", ".join(map(str, choices)),
+    )
 
 
 def or_null(check):
@@ -62,9 +66,12 @@ SET_NAMES = (
     lambda v: isinstance(v, list) and all(isinstance(s, str) for s in v),
     "a list of set names",
 )
+SOME_SETS = (lambda v: v and SET_NAMES[0](v), SET_NAMES[1])
 BETAS = (
     lambda v: (
-        isinstance(v, list) and len(v) == 2 and all(0 <= b < 1 for b in v)
+        isinstance(v, list)
+        and len(v) == 2
+        and all(number(least=0, below=1)[0](b) for b in v)
     ),
     "two numbers from 0 to below 1",
 )
@@ -84,7 +91,7 @@ STAGE = {
 SCHEMA = {
     "seed": whole(0),
     "scaling_factor": one_of(2, 4, 8),
-    "train_sets": SET_NAMES,
+    "train_sets": SOME_SETS,
     "val_sets": SET_NAMES,
     "test_sets": SET_NAMES,
     "crops_per_image": whole(1),
@@ -122,6 +129,7 @@ SCHEMA = {
     },
     "runs": (lambda v: isinstance(v, dict) and v, "a table of runs"),
 }
+RUN_NAME = "[A-Za-z][A-Za-z0-9+_-]*"
 RUN = {
     "network": one_of("srresnet", "srgan"),
     "epochs": whole(1),
@@ -150,15 +158,29 @@ def check(values, schema, place):
         fits, wanted = rule
         if not fits(value):
             raise UserError(
-                f"{place}: {key} must be {wanted}, not {json.dumps(value)}."
+                f"{place}: {key} must be {wanted}, not "
+                f"{json.dumps(value, default=str)}{yaml_trap(value)}."
             )
+
+
+def yaml_trap(value):
+    """Why a number was read as text: YAML's want a point before the e."""
+    if isinstance(value, str) and re.fullmatch(r"[-+]?\d+e[-+]?\d+", value):
+        return f" as text (write {value.replace('e', '.0e')})"
+    return ""
 
 
 def check_runs(runs, place):
     """Runs begin from, or are snapshots of, SRResNet runs above them."""
     for name, run in runs.items():
-        run.setdefault("start", None)
-        run.setdefault("snapshot_of", None)
+        if not (isinstance(name, str) and re.fullmatch(RUN_NAME, name)):
+            raise UserError(
+                f"{place}: a run cannot be called '{name}', since its folder "
+                "is; take a letter, then letters, digits, +, - and _."
+            )
+        if isinstance(run, dict):
+            run.setdefault("start", None)
+            run.setdefault("snapshot_of", None)
         check(run, RUN, f"{place}: run {name}")
     seen = {}
     for name, run in runs.items():
@@ -170,13 +192,44 @@ def check_runs(runs, place):
                     f"{place}: run {name} builds on '{source}', which is "
                     "not an srresnet run above it."
                 )
-        longer = seen.get(run["snapshot_of"], {}).get("epochs")
-        if longer is not None and run["epochs"] > longer:
-            raise UserError(
-                f"{place}: run {name} takes a snapshot after epoch "
-                f"{run['epochs']} of a run of {longer} epochs."
-            )
+        if run["snapshot_of"]:
+            check_snapshot(run, seen[run["snapshot_of"]], f"{place}: {name}")
         seen[name] = run
+
+
+def check_snapshot(run, source, place):
+    """A snapshot trains nothing: all it has of its own are its epochs."""
+    if run["network"] != "srresnet" or run["start"] or source["snapshot_of"]:
+        raise UserError(
+            f"{place} must be an srresnet run without start, to be a "
+            "snapshot, and of a run that is none itself."
+        )
+    if run["epochs"] > source["epochs"]:
+        raise UserError(
+            f"{place} is a snapshot after epoch {run['epochs']} of a run of "
+            f"{source['epochs']} epochs; take an earlier one."
+        )
+
+
+def check_stages(config, place):
+    """Values that are good alone, and must fit each other."""
+    scale, srgan = config["scaling_factor"], config["srgan"]
+    for stage in ("srresnet", "srgan"):
+        if config[stage]["crop_size"] % scale:
+            raise UserError(
+                f"{place}: {stage}: crop_size must be a multiple of "
+                f"scaling_factor ({scale})."
+            )
+    if srgan["crop_size"] - srgan["shift"] < 32:
+        raise UserError(
+            f"{place}: srgan: crop_size less shift must be 32 or more, for "
+            "the discriminator."
+        )
+    if srgan["vgg19_i"] < 3 and srgan["vgg19_j"] > 2:
+        raise UserError(
+            f"{place}: srgan: vgg19_j must be 1 or 2 where vgg19_i is 1 or "
+            "2: VGG19 has no more convolutions there."
+        )
 
 
 def load_profile(name):
@@ -194,15 +247,13 @@ def load_profile(name):
         )
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is not valid YAML: {error}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())  # on one line
+        raise UserError(
+            f"{path} is not valid YAML: {reason}; mend it there."
+        ) from error
     place = f"profile {path.stem}"
     check(values, SCHEMA, place)
     check_runs(values["runs"], place)
-    for stage in ("srresnet", "srgan"):
-        if values[stage]["crop_size"] % values["scaling_factor"]:
-            raise UserError(
-                f"{place}: {stage}: crop_size must be a multiple of "
-                f"scaling_factor ({values['scaling_factor']})."
-            )
+    check_stages(values, place)
     return EasyDict(values, name=path.stem)
