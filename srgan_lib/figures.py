@@ -31,7 +31,11 @@ def cut(image, box):
     """The part of an image that box = (top, left, height, width) names."""
     top, left, height, width = box
     height_there, width_there = image.shape[:2]
-    if top + height > height_there or left + width > width_there:
+    inside = (
+        0 <= top < top + height <= height_there
+        and 0 <= left < left + width <= width_there
+    )
+    if not inside:
         raise ValueError(
             f"The crop {box} leaves the image of {height_there} x "
             f"{width_there} pixels."
