@@ -99,9 +99,12 @@ def present_pairs(names, scale):
 def training_pairs(config):
     pairs = present_pairs(config.train_sets, config.scaling_factor)
     if not pairs:
-        ways = [data_lists.how_to_get(name) for name in config.train_sets]
+        ways = [
+            f"for {name}, {data_lists.how_to_get(name)}"
+            for name in config.train_sets
+        ]
         raise UserError(
-            f"Profile {config.name} has no training images: {' '.join(ways)}"
+            f"Profile {config.name} has no training images; {'; '.join(ways)}."
         )
     return pairs
 
@@ -172,7 +175,8 @@ def make_plan(config, pairs):
         if same and whole and found.get("state") == "finished":
             state, why, steps = "finished", "it is up to date", 0
         elif run.snapshot_of:
-            state, why, steps = "snapshot", f"of {run.snapshot_of}", 0
+            why = f"it is {run.snapshot_of} after epoch {run.epochs}"
+            state, steps = "snapshot", 0
         elif same and (folder / "checkpoint.pt").exists():
             done = training.read_lines(folder / "history.jsonl")
             steps = total - (done[-1]["step"] if done else 0)
@@ -237,18 +241,18 @@ def take_snapshot(task, config):
     """A run that is another one after fewer epochs."""
     run = config.runs[task.name]
     source = runs_folder(config) / run.snapshot_of
-    task.folder.mkdir(parents=True, exist_ok=True)
-    validation = training.read_lines(source / "validation.jsonl")
-    last = validation[run.epochs - 1]
-    for file in ("history.jsonl", "validation.jsonl"):
-        shutil.copy(source / file, task.folder)
-        training.keep_until(task.folder / file, last["step"])
     kept = source / f"weights-{run.epochs}.safetensors"
-    if not kept.exists():
+    validation = training.read_lines(source / "validation.jsonl")
+    if not kept.exists() or len(validation) < run.epochs:
         raise UserError(
             f"{run.snapshot_of} kept no weights after epoch {run.epochs}; "
             f"delete {source} to train it again."
         )
+    last = validation[run.epochs - 1]
+    task.folder.mkdir(parents=True, exist_ok=True)
+    for file in ("history.jsonl", "validation.jsonl"):
+        shutil.copy(source / file, task.folder)
+        training.keep_until(task.folder / file, last["step"])
     shutil.copy(kept, task.folder / "weights.safetensors")
     training.write_json(
         task.folder / "config.json",
