@@ -76,7 +76,7 @@ def read_vgg19(expected, weights_path=None):
                 check_hash=True,
                 weights_only=True,
             )
-        except (OSError, RuntimeError) as error:
+        except Exception as error:  # or the file there is damaged
             raise UserError(
                 f"VGG19 could not be downloaded ({error}); get "
                 f"{VGG19_Weights.IMAGENET1K_V1.url} by other means and put "
@@ -96,6 +96,11 @@ def read_vgg19(expected, weights_path=None):
                 f"{place} is not a file of PyTorch weights; take "
                 "torchvision's vgg19-dcbb9e9d.pth."
             ) from error
+    if not isinstance(state, dict):
+        raise UserError(
+            f"{place} holds no table of weights; take torchvision's "
+            "vgg19-dcbb9e9d.pth."
+        )
     prefix = "features."
     found = {
         key.removeprefix(prefix): value
