@@ -44,8 +44,13 @@ def load_generator(name_or_path):
             f"{path} does not say which architecture it holds; save it "
             "with srgan_lib.checkpoints.save_weights."
         )
-    config = EasyDict(json.loads(metadata["architecture"]))
-    generator = Generator(config)
+    try:
+        generator = Generator(EasyDict(json.loads(metadata["architecture"])))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{path} holds another kind of network ({error}); take weights "
+            "of this project."
+        ) from error
     load_weights(generator, path)
     return generator.eval().to(memory_format=torch.channels_last)
 
