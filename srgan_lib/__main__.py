@@ -131,9 +131,12 @@ def evaluate(
 ):
     """Measure a generator on test sets (all that are there)."""
     if model == experiments.BICUBIC:
-        enlarge = functools.partial(experiments.imresize.imresize, scale=4)
+        scale = 4
+        enlarge = functools.partial(experiments.imresize.imresize, scale=scale)
     else:
-        enlarge = functools.partial(upscale, load_generator(model))
+        generator = load_generator(model)
+        scale = 2 ** len(generator.upscale)
+        enlarge = functools.partial(upscale, generator)
     features = EfficientNetFeatures()
     names = sets or [
         name
@@ -143,7 +146,7 @@ def evaluate(
     headings = [heading for heading, _ in evaluation.METRICS.values()]
     print("set        " + "  ".join(headings))
     for name in names:
-        pairs = data_lists.data_list(name)
+        pairs = data_lists.data_list(name, scale)
         mean = evaluation.evaluate(enlarge, pairs, features)["mean"]
         cells = [
             f"{mean[key]:{len(heading)}.4f}"
