@@ -104,7 +104,14 @@ def write_image(path, image):
     kind = FORMATS[path.suffix.lower()]
     # In memory first: Pillow, writing a file, overlooks that a disk is full.
     encoded = io.BytesIO()
-    Image.fromarray(image).save(encoded, kind, **SAVE_OPTIONS.get(kind, {}))
+    options = SAVE_OPTIONS.get(kind, {})
+    try:
+        Image.fromarray(image).save(encoded, kind, **options)
+    except (OSError, ValueError) as error:
+        size = f"{image.shape[1]} x {image.shape[0]}"
+        raise UserError(
+            f"{path}: {kind} cannot hold {size} pixels; use .png."
+        ) from error
     with atomic_write(path) as temporary:
         temporary.write_bytes(encoded.getvalue())
 
