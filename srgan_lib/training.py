@@ -295,8 +295,10 @@ class Run:
             )
         if self.accelerator.is_main_process:
             self.describe("training")
-            for file in ("history.jsonl", "validation.jsonl"):
-                keep_until(self.folder / file, self.state.step)
+            keep_until(self.folder / "history.jsonl", self.state.step)
+            # An epoch that was trained but not closed is validated again.
+            closed = self.epoch * self.steps
+            keep_until(self.folder / "validation.jsonl", closed)
 
     def describe(self, state):
         """Write config.json: all that the run's figures depend on."""
@@ -358,13 +360,16 @@ class Run:
         """Go back to where the checkpoint was written."""
         saved = load_checkpoint(self.checkpoint)
         networks = parts(self.accelerator, self.state)
-        if saved["parts"].keys() != networks.keys():
+        try:
+            if saved["parts"].keys() != networks.keys():
+                raise ValueError("other parts")
+            for name, part in networks.items():
+                part.load_state_dict(saved["parts"][name])
+        except Exception as error:  # as many kinds as ways not to fit
             raise UserError(
-                f"{self.checkpoint} was written by another kind of run; "
-                "delete it to train this run from its start."
-            )
-        for name, part in networks.items():
-            part.load_state_dict(saved["parts"][name])
+                f"{self.checkpoint} was written by a run of another kind or "
+                "architecture; delete it to train this run from its start."
+            ) from error
         self.state.step = saved["step"]
         self.epoch, self.step_in_epoch = saved["epoch"], saved["step_in_epoch"]
         self.seconds, self.pending = saved["seconds"], saved["pending"]
@@ -441,9 +446,16 @@ class Run:
             )
 
     def append(self, file, record):
-        if self.accelerator.is_main_process:
+        if not self.accelerator.is_main_process:
+            return
+        try:
             with open(self.folder / file, "a") as lines:
                 lines.write(json.dumps(record) + "\n")
+        except OSError as error:
+            raise UserError(
+                f"{self.folder / file} cannot be written ({error.strerror}); "
+                "free some space and start again to go on."
+            ) from error
 
     def close_epoch(self, val_pairs, snapshots):
         """Validate, keep the weights where a snapshot is asked, save."""
@@ -512,6 +524,8 @@ def train(
             run.close_epoch(val_pairs, snapshots)
             saved_at = time.monotonic()
     run.finish()
+    if signals:  # during the last validation: the next run must not start
+        raise Interrupted(signals[0], run.folder)
 
 
 def headline(figures):
