@@ -1,0 +1,326 @@
+"""Losses against sums by hand; content networks that cannot be wrong."""
+
+import math
+import pickle
+
+import pytest
+import torch
+from easydict import EasyDict
+from torch import nn
+from torch.nn import functional as F
+
+from srgan_lib.errors import UserError
+from srgan_lib.images import IMAGENET_MEAN, IMAGENET_STD
+from srgan_lib.losses import (
+    EfficientNetFeatures,
+    TruncatedVGG19,
+    adversarial_loss,
+    calibrate_content,
+    content_terms,
+    discriminator_loss,
+    load_features,
+    pixel_loss,
+)
+
+# The VGG19 of Simonyan and Zisserman (2015), "E": widths, M is a max-pool.
+VGG19 = "64 64 M 128 128 M 256 256 256 256 M 512 512 512 512 M 512 512 512 512"
+DEPTHS = [(i, j) for i, n in enumerate((2, 2, 4, 4, 4), 1) for j in range(n)]
+DEPTHS = [(i, j + 1) for i, j in DEPTHS]
+
+
+@pytest.fixture(scope="module")
+def state():
+    """torchvision's keys and shapes; all filters of a layer are equal.
+
+    So a layer takes a few bytes: a tensor that is expanded in memory is
+    stored as what it was expanded from. The classifier is there, too.
+    """
+    draw = torch.Generator().manual_seed(0)
+    state, k, channels = {}, 0, 3
+    for width in VGG19.split():
+        if width == "M":
+            k += 1
+            continue
+        width = int(width)
+        kernel = torch.rand(1, 1, 3, 3, generator=draw) / channels / 4.5
+        bias = torch.full((1,), 0.01 * k)
+        state[f"features.{k}.weight"] = kernel.expand(width, channels, 3, 3)
+        state[f"features.{k}.bias"] = bias.expand(width)
+        channels, k = width, k + 2
+    state["classifier.0.weight"] = torch.zeros(1).expand(4096, 25088)
+    state["classifier.0.bias"] = torch.zeros(1).expand(4096)
+    return state
+
+
+@pytest.fixture
+def vgg_file(tmp_path, state):
+    """A file as torchvision's vgg19-dcbb9e9d.pth, but small."""
+    torch.save(state, tmp_path / "vgg19.pth")
+    assert (tmp_path / "vgg19.pth").stat().st_size < 1e5
+    return tmp_path / "vgg19.pth"
+
+
+def reference(state, images, i, j):
+    """VGG19 up to convolution j before pool i, written from the paper."""
+    mean = torch.tensor(IMAGENET_MEAN).view(3, 1, 1)
+    std = torch.tensor(IMAGENET_STD).view(3, 1, 1)
+    x = (images * 0.5 + 0.5 - mean) / std
+    k, pool, convolution = 0, 1, 0
+    for width in VGG19.split():
+        if width == "M":
+            x = F.max_pool2d(x, 2)
+            k, pool, convolution = k + 1, pool + 1, 0
+            continue
+        weight = state[f"features.{k}.weight"]
+        x = F.conv2d(x, weight, state[f"features.{k}.bias"], padding=1)
+        x = F.relu(x)
+        k, convolution = k + 2, convolution + 1
+        if (pool, convolution) == (i, j):
+            return x
+
+
+# --- VGG19 ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("i", "j"), DEPTHS)
+def test_vgg19_ends_at_the_convolution_asked_for(vgg_file, state, i, j):
+    features = TruncatedVGG19(i, j, vgg_file)
+    images = torch.rand(1, 3, 32, 32) * 2 - 1
+    (found,) = features(images)
+    torch.testing.assert_close(found, reference(state, images, i, j))
+    size = 32 // 2 ** (i - 1)
+    assert found.shape == (1, min(512, 32 * 2**i), size, size)
+    assert found.std() > 0
+    assert features.name == f"VGG19({i},{j})"
+
+
+def test_vgg54_is_the_default(vgg_file):
+    features = TruncatedVGG19(weights_path=vgg_file)
+    assert features.name == "VGG19(5,4)"
+    convolutions = [m for m in features.layers if isinstance(m, nn.Conv2d)]
+    assert len(convolutions) == 16
+
+
+@pytest.mark.parametrize(("i", "j"), [(0, 1), (6, 1), (1, 3), (3, 5), (5, 0)])
+def test_vgg19_has_no_other_convolutions(vgg_file, i, j):
+    with pytest.raises(ValueError, match=f"no convolution {j} before max-po"):
+        TruncatedVGG19(i, j, vgg_file)
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        (lambda s: s.pop("features.34.bias"), "features.34.bias"),
+        (lambda s: s.update({"features.99.weight": torch.ones(1)}), ".99."),
+        (
+            lambda s: s.update({"features.0.weight": torch.ones(64, 3, 5, 5)}),
+            "features.0.weight",
+        ),
+    ],
+)
+def test_a_file_that_does_not_fit_is_refused(tmp_path, state, change, key):
+    changed = dict(state)
+    change(changed)
+    torch.save(changed, tmp_path / "vgg.pth")
+    with pytest.raises(UserError, match=key) as caught:
+        TruncatedVGG19(1, 1, tmp_path / "vgg.pth")  # even if not needed
+    assert "vgg.pth" in str(caught.value)
+
+
+def test_the_write_ups_bare_keys_are_refused(tmp_path, state):
+    """Loaded with strict=False, they loaded nothing and said nothing."""
+    bare = {k.removeprefix("features."): v for k, v in state.items()}
+    torch.save(bare, tmp_path / "vgg.pth")
+    with pytest.raises(UserError, match="does not fit VGG19"):
+        TruncatedVGG19(5, 4, tmp_path / "vgg.pth")
+
+
+@pytest.mark.parametrize("content", [b"", b"no weights", b"PK\x03\x04"])
+def test_a_file_that_holds_no_weights_is_refused(tmp_path, content):
+    (tmp_path / "vgg.pth").write_bytes(content)
+    with pytest.raises(UserError, match=r"vgg\.pth is not a file of PyTorch"):
+        TruncatedVGG19(5, 4, tmp_path / "vgg.pth")
+
+
+def test_a_file_of_something_else_is_refused(tmp_path):
+    torch.save(torch.ones(3), tmp_path / "vgg.pth")
+    with pytest.raises(UserError, match=r"vgg\.pth holds no table"):
+        TruncatedVGG19(5, 4, tmp_path / "vgg.pth")
+    with pytest.raises(UserError, match=r"no VGG19 file at .*other\.pth"):
+        TruncatedVGG19(5, 4, tmp_path / "other.pth")
+
+
+def test_a_file_that_would_run_code_is_refused(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "pwned"), "w"))
+
+    (tmp_path / "vgg.pth").write_bytes(pickle.dumps(Evil(), 2))
+    with pytest.raises(UserError):
+        TruncatedVGG19(5, 4, tmp_path / "vgg.pth")
+    assert not (tmp_path / "pwned").exists()
+
+
+@pytest.mark.parametrize(
+    "error", [OSError("no route to host"), RuntimeError("invalid hash value")]
+)
+def test_a_failing_download_says_what_to_do(monkeypatch, tmp_path, error):
+    def fail(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", fail)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    with pytest.raises(UserError) as caught:
+        TruncatedVGG19()
+    for part in (str(error), "vgg19-dcbb9e9d.pth", f"{tmp_path}/checkpoints"):
+        assert part in str(caught.value)
+
+
+def test_the_download_is_checked_and_runs_no_code(monkeypatch, state):
+    asked = {}
+
+    def download(url, **options):
+        asked.update(options, url=url)
+        return state
+
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", download)
+    stage = EasyDict(features="vgg19", vgg19_i=2, vgg19_j=2)
+    assert load_features(stage).name == "VGG19(2,2)"
+    assert asked["url"].endswith("vgg19-dcbb9e9d.pth")
+    assert asked["check_hash"] and asked["weights_only"]
+
+
+# --- EfficientNet --------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def efficientnet():
+    return EfficientNetFeatures()
+
+
+def test_efficientnet_looks_at_four_scales(efficientnet):
+    taps = efficientnet(torch.rand(2, 3, 96, 64) * 2 - 1)
+    assert [tuple(tap.shape[2:]) for tap in taps] == [
+        *((48, 32), (24, 16), (12, 8), (6, 4))
+    ]
+    assert [tap.shape[1] for tap in taps] == [16, 24, 40, 80]
+    assert all(tap.std() > 0 for tap in taps)
+
+
+def test_efficientnet_gets_the_range_it_was_trained_with(efficientnet):
+    seen = []
+    hook = efficientnet.stem.register_forward_pre_hook(
+        lambda module, args: seen.append(args[0])
+    )
+    with hook:
+        efficientnet(
+            torch.tensor([-1.0, 0.0, 1.0]).view(3, 1, 1, 1)
+            + 0 * torch.zeros(3, 3, 32, 32)
+        )
+    levels = seen[0][:, 0, 0, 0] * 128 + 127  # (255 x - 127) / 128, inverted
+    torch.testing.assert_close(levels, torch.tensor([0.0, 127.5, 255.0]))
+
+
+def test_load_features_takes_the_one_that_is_named():
+    stage = EasyDict(features="efficientnet-lite0")
+    assert load_features(stage).name == "EfficientNet-Lite0"
+
+
+# --- both ----------------------------------------------------------------
+
+
+@pytest.fixture(params=["vgg19", "efficientnet"])
+def features(request, vgg_file):
+    if request.param == "vgg19":
+        return TruncatedVGG19(2, 2, vgg_file)
+    return request.getfixturevalue("efficientnet")
+
+
+def test_a_content_network_is_frozen_and_stays_so(features):
+    assert not any(p.requires_grad for p in features.parameters())
+    assert features.train() is features and not features.training
+    nn.ModuleList([features]).train()
+    assert not any(m.training for m in features.modules())
+
+
+def test_the_gradient_reaches_sr_and_stops_at_hr(features):
+    sr = torch.rand(1, 3, 32, 32, requires_grad=True)
+    hr = torch.rand(1, 3, 32, 32, requires_grad=True)
+    content_terms(features, sr, hr).sum().backward()
+    assert sr.grad.abs().sum() > 0
+    assert hr.grad is None
+
+
+def test_content_terms_are_mean_squares_layer_by_layer(features):
+    sr, hr = torch.rand(2, 2, 3, 32, 32) * 2 - 1
+    expected = [
+        ((a - b) ** 2).mean()
+        for a, b in zip(features(sr), features(hr), strict=True)
+    ]
+    found = content_terms(features, sr, hr)
+    torch.testing.assert_close(found, torch.stack(expected))
+    assert content_terms(features, hr, hr).tolist() == [0] * len(expected)
+
+
+def test_calibrated_the_content_loss_of_bicubic_is_1(features):
+    hr = torch.rand(2, 3, 64, 64) * 2 - 1
+    bicubic = F.interpolate(
+        F.interpolate(hr, scale_factor=0.25, mode="area"),
+        scale_factor=4,
+        mode="bicubic",
+    )
+    weights = calibrate_content(features, bicubic, hr)
+    parts = weights * content_terms(features, bicubic, hr)
+    assert parts.sum().item() == pytest.approx(1)
+    assert parts.tolist() == pytest.approx([1 / len(parts)] * len(parts))
+    assert not weights.requires_grad
+
+
+# --- pixel and adversarial losses ----------------------------------------
+
+
+def test_pixel_losses_by_hand():
+    sr, hr = torch.tensor([0.0, 1.0]), torch.tensor([0.5, -1.0])
+    assert pixel_loss(sr, hr).item() == (0.25 + 4) / 2
+    assert pixel_loss(sr, hr, "l1").item() == (0.5 + 2) / 2
+
+
+def test_adversarial_losses_by_hand():
+    undecided = torch.zeros(3, 1)
+    assert adversarial_loss(undecided).item() == pytest.approx(math.log(2))
+    assert discriminator_loss(undecided, undecided).item() == pytest.approx(
+        2 * math.log(2)
+    )
+    # sigmoid(log 3) is 3/4: D is three quarters sure that it is real.
+    sure = torch.full((2, 1), math.log(3))
+    assert adversarial_loss(sure).item() == pytest.approx(-math.log(0.75))
+    assert discriminator_loss(sure, -sure).item() == pytest.approx(
+        -2 * math.log(0.75)
+    )
+    assert discriminator_loss(-sure, sure).item() == pytest.approx(
+        -2 * math.log(0.25)
+    )
+
+
+def test_adversarial_losses_are_cross_entropies():
+    real, fake = torch.randn(2, 8, 1) * 3
+    entropy = F.binary_cross_entropy_with_logits
+    ones, zeros = torch.ones(8, 1), torch.zeros(8, 1)
+    torch.testing.assert_close(adversarial_loss(fake), entropy(fake, ones))
+    torch.testing.assert_close(
+        discriminator_loss(real, fake),
+        entropy(real, ones) + entropy(fake, zeros),
+    )
+
+
+@pytest.mark.parametrize("logit", [-1000.0, 1000.0])
+def test_a_discriminator_that_is_sure_overflows_nothing(logit):
+    logits = torch.full((4, 1), logit, requires_grad=True)
+    real = torch.full((4, 1), -logit, requires_grad=True)
+    for loss in (adversarial_loss(logits), discriminator_loss(real, logits)):
+        assert loss.isfinite() and loss >= 0
+        loss.backward()
+    assert logits.grad.isfinite().all() and real.grad.isfinite().all()
+    # Where the generator is found out, its gradient is at its largest.
+    (slope,) = torch.autograd.grad(adversarial_loss(logits), logits)
+    assert slope.sum().item() == (-1 if logit < 0 else 0)
