@@ -1,0 +1,281 @@
+"""The book's machinery, and what every chapter must keep to."""
+
+import importlib.metadata
+import importlib.util
+import re
+import time
+from types import SimpleNamespace
+
+import jupytext
+import pytest
+import yaml
+from book_fixtures import PROJECT, tiny_book  # noqa: F401
+
+CHAPTERS = sorted((PROJECT / "book").glob("*.md"))
+
+COUNT = """# Page
+
+```{code-cell} ipython3
+with open("../count", "a") as file:
+    file.write("x")
+```
+"""
+
+
+def load(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+fresh = load(PROJECT / "book/_ext/fresh.py")
+
+
+# --- What makes a page stale
+
+
+@pytest.fixture
+def project(tmp_path):
+    for name in (
+        "srgan_lib/models.py",
+        "srgan_lib/profiles/quick.yaml",
+        "srgan_lib/weights/srgan.safetensors",
+        "srgan_lib/__pycache__/models.pyc",
+        "runs/quick/one/metrics.json",
+        "runs/quick/one/checkpoint.pt",
+        "runs/smoke/one/metrics.json",
+        "data/Set5/baby.png",
+        "data/lists/Set5.csv",
+    ):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("old")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "srgan_lib/models.py",
+        "srgan_lib/profiles/quick.yaml",
+        "srgan_lib/weights/srgan.safetensors",
+        "srgan_lib/new.py",
+        "runs/quick/one/metrics.json",
+        "runs/quick/two/metrics.json",
+        "data/Set5/baby.png",
+        "data/Set14/baboon.png",
+    ],
+)
+def test_state_changes_with(project, name):
+    before = fresh.state(project, {})
+    (project / name).parent.mkdir(exist_ok=True)
+    (project / name).write_text("new!")
+    assert fresh.state(project, {}) != before
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "srgan_lib/__pycache__/models.pyc",
+        "runs/quick/one/checkpoint.pt",
+        "runs/smoke/one/metrics.json",
+        "data/lists/Set5.csv",
+    ],
+)
+def test_state_does_not_change_with(project, name):
+    before = fresh.state(project, {})
+    (project / name).write_text("new!")
+    assert fresh.state(project, {}) == before
+
+
+def test_state_changes_with_a_removed_file(project):
+    before = fresh.state(project, {})
+    (project / "data/Set5/baby.png").unlink()
+    assert fresh.state(project, {}) != before
+
+
+def test_state_changes_with_profile_and_data_root(project):
+    states = {
+        fresh.state(project, {}),
+        fresh.state(project, {"SRGAN_PROFILE": "smoke"}),
+        fresh.state(project, {"SRGAN_DATA": str(project / "data/Set5")}),
+    }
+    assert len(states) == 3
+
+
+def test_state_changes_with_a_package(project, monkeypatch):
+    before = fresh.state(project, {})
+    found = list(importlib.metadata.distributions())
+    found.append(SimpleNamespace(name="new", version="1"))
+    monkeypatch.setattr(fresh, "distributions", lambda: found)
+    assert fresh.state(project, {}) != before
+
+
+def test_state_is_cheap():
+    start = time.perf_counter()
+    fresh.state(PROJECT)
+    assert time.perf_counter() - start < 3  # 0.3 s when nothing else runs
+
+
+# --- Building
+
+
+def test_failing_cell_fails_the_build_every_time(tiny_book):  # noqa: F811
+    tiny_book.page("# Page\n\n```{code-cell} ipython3\n1 / 0\n```\n")
+    for _ in range(2):
+        status, text = tiny_book.make()
+        assert status != 0
+        assert "ZeroDivisionError" in text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "fault",
+    ["{numref}`nowhere`", "{cite:t}`nobody2000`", "{glue:text}`nothing`"],
+)
+def test_warning_fails_the_build_every_time(tiny_book, fault):  # noqa: F811
+    tiny_book.page(f"# Page\n\n{fault}\n")
+    for _ in range(2):
+        status, text = tiny_book.make()
+        assert status != 0
+        assert "WARNING" in text
+
+
+@pytest.mark.slow
+def test_pages_execute_when_and_only_when_they_must(tiny_book):  # noqa: F811
+    def executions(*arguments):
+        count = tiny_book.folder / "count"
+        count.write_text("")
+        status, text = tiny_book.make(*arguments)
+        assert status == 0, text
+        return len(count.read_text())
+
+    tiny_book.page(COUNT)
+    assert executions() == 1
+    start = time.perf_counter()
+    assert executions() == 0
+    assert time.perf_counter() - start < 30
+    for name in (
+        "srgan_lib/models.py",
+        "runs/quick/run/metrics.json",
+        "photographs/a.png",
+    ):
+        tiny_book.write(name, "changed")
+        assert executions() == 1, name
+        assert executions() == 0, name
+    assert executions("PROFILE=smoke") == 1
+    assert executions("PROFILE=quick") == 0  # its cache was kept
+    tiny_book.page(COUNT + "\nMore prose.\n")
+    assert executions() == 0
+    assert "More prose" in (tiny_book.html / "book/page.html").read_text()
+
+
+@pytest.mark.slow
+def test_a_number_quoted_from_another_page_follows_it(tiny_book):  # noqa: F811
+    toc = "format: jb-book\nroot: book/page\nchapters:\n- file: book/source\n"
+    tiny_book.write("_toc.yml", toc)
+    tiny_book.page("# Page\n\nIt is {glue:text}`source.md::answer:d`.\n")
+    for answer in ("41", "42"):
+        tiny_book.page(
+            "# Source\n\n```{code-cell} ipython3\n"
+            "from myst_nb import glue\n"
+            f'glue("answer", {answer}, display=False)\n```\n',
+            name="source",
+        )
+        status, text = tiny_book.make()
+        assert status == 0, text
+        page = (tiny_book.html / "book/page.html").read_text()
+        assert f">{answer}</span>" in page
+
+
+@pytest.mark.slow
+def test_changed_style_sheet_is_copied(tiny_book):  # noqa: F811
+    assert tiny_book.make()[0] == 0
+    tiny_book.write("book/_static/sr.css", "/* changed */")
+    assert tiny_book.make()[0] == 0
+    copied = tiny_book.html / "_static/sr.css"
+    assert copied.read_text() == "/* changed */"
+
+
+# --- Chapters
+
+
+def cells(path):
+    return jupytext.read(path).cells if has_code(path) else []
+
+
+def has_code(path):
+    return "{code-cell}" in path.read_text()
+
+
+def prose(path):
+    """The text of a page, without fenced blocks and inline code."""
+    text = re.sub(r"^(`{3,}).*?^\1", "", path.read_text(), flags=re.M | re.S)
+    return re.sub(r"`[^`]*`", "", text)
+
+
+def figures(path):
+    for cell in cells(path):
+        options = cell.metadata.get("mystnb", {})
+        if "figure" in options or "image" in options:
+            yield options
+
+
+def in_toc(node):
+    """Every file named in _toc.yml."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            if key in ("root", "file"):
+                yield value
+            else:
+                yield from in_toc(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from in_toc(value)
+
+
+def test_toc_and_chapters_agree():
+    toc = yaml.safe_load((PROJECT / "_toc.yml").read_text())
+    assert sorted(in_toc(toc)) == [f"book/{path.stem}" for path in CHAPTERS]
+
+
+every_chapter = pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
+
+
+@every_chapter
+def test_header_is_complete(path):
+    """Without all of it myst-nb reads a notebook as plain Markdown."""
+    if has_code(path):
+        header = yaml.safe_load(path.read_text().split("---\n")[1])
+        text = header["jupytext"]["text_representation"]
+        assert text["format_name"] == "myst"
+        assert header["kernelspec"]["name"] == "python3"
+
+
+@every_chapter
+def test_code_fits_the_page(path):
+    for cell in cells(path):
+        if cell.cell_type == "code":
+            long = [s for s in cell.source.splitlines() if len(s) > 79]
+            assert not long
+
+
+@every_chapter
+def test_figures_have_name_caption_and_alt_text(path):
+    for options in figures(path):
+        assert options["figure"]["name"].startswith("fig-")
+        assert len(options["figure"]["caption"]) > 20
+        assert len(options.get("image", {}).get("alt", "in the HTML")) > 10
+
+
+def test_figure_names_are_unique():
+    names = [o["figure"]["name"] for p in CHAPTERS for o in figures(p)]
+    assert len(names) == len(set(names))
+
+
+@every_chapter
+def test_numbers_of_figures_and_chapters_are_not_typed(path):
+    """Those of this book come from {numref}; a paper's are lower case."""
+    typed = r"\b(Figure|Fig\.|Table|Chapter|Section|Listing) \d"
+    assert not re.search(typed, prose(path))
