@@ -221,7 +221,12 @@ def final_generator(accelerator, state):
 
 def make_loader(accelerator, dataset, batch_size, epoch, steps, first=0):
     batches = EpochBatches(dataset, batch_size, epoch, steps, first)
-    return accelerator.prepare(DataLoader(dataset, batch_sampler=batches))
+    # A loader draws a seed when it starts. From a generator of its own: a
+    # resumed run starts one loader more, and must not differ by that.
+    own = torch.Generator()
+    return accelerator.prepare(
+        DataLoader(dataset, batch_sampler=batches, generator=own)
+    )
 
 
 def calibrated_weights(accelerator, features, dataset, stage):
