@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
 
 @pytest.fixture
@@ -23,3 +24,12 @@ def benchmark():
         return Path(root) / name
 
     return folder
+
+
+@pytest.fixture
+def one_thread():
+    """Tiny networks on one thread: more only wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

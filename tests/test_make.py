@@ -176,3 +176,10 @@ def test_environment_is_the_pinned_one():
     for name, requirement in pins().items():
         if requirement.marker is None or requirement.marker.evaluate():
             assert requirement.specifier.contains(version(name)), name
+
+
+def test_packages_of_the_wheel_are_there():
+    """An empty folder would be missing from a clone, which fails to install."""
+    tool = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]
+    for name in tool["setuptools"]["packages"]:
+        assert any((PROJECT / name.replace(".", "/")).glob("*.*")), name

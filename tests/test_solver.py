@@ -21,6 +21,8 @@ from srgan_lib.solver import (
 )
 from srgan_lib.training import build_state, make_accelerator
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 class Features(FrozenFeatures):
     """A content network of two small layers."""
