@@ -179,7 +179,7 @@ def test_environment_is_the_pinned_one():
 
 
 def test_packages_of_the_wheel_are_there():
-    """An empty folder would be missing from a clone, which fails to install."""
+    """Git keeps no empty folder, and a clone would fail to install."""
     tool = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]
     for name in tool["setuptools"]["packages"]:
         assert any((PROJECT / name.replace(".", "/")).glob("*.*")), name
