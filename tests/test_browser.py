@@ -16,6 +16,8 @@ LOOKS = [
     (width, scheme) for width in (1440, 390) for scheme in ("light", "dark")
 ]
 
+PATIENCE = 120_000  # ms; a page takes one second where nothing else runs
+
 # What a page looks like once everything on it has been loaded.
 INSPECT = """async () => {
   const images = [...document.querySelectorAll("article img")];
@@ -50,6 +52,7 @@ def visit(browser, address, width=1440, scheme="light"):  # noqa: F811
     context = browser.new_context(
         viewport={"width": width, "height": 900}, color_scheme=scheme
     )
+    context.set_default_timeout(PATIENCE)
     page = context.new_page()
     wrong = []
     page.on("pageerror", lambda error: wrong.append(f"script: {error}"))
@@ -184,6 +187,7 @@ def show(browser, slider_book, serve):  # noqa: F811
             viewport={"width": width, "height": 900}, **options
         )
         contexts.append(context)
+        context.set_default_timeout(PATIENCE)
         page = context.new_page()
         page.goto(f"{serve(slider_book)}/book/page.html")
         place = page.locator(f"#{name}")
