@@ -1,0 +1,56 @@
+"""Networks, settings and pictures small enough to train in a second."""
+
+import numpy as np
+import torch
+from easydict import EasyDict
+from torch import nn
+
+from srgan_lib.config import load_profile
+from srgan_lib.images import write_image
+from srgan_lib.imresize import imresize
+from srgan_lib.losses import FrozenFeatures
+
+
+class Features(FrozenFeatures):
+    """A content network of one small layer, in the place of a large one."""
+
+    name = "one layer"
+
+    def __init__(self):
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(3)
+            self.layer = nn.Conv2d(3, 4, 3, stride=2)
+        self.freeze()
+
+    def forward(self, images):
+        return [self.layer(images)]
+
+
+def tiny_config(**runs):
+    """The profile smoke, smaller: two epochs of three steps a run."""
+    config = load_profile("smoke")
+    config.G.update(n_channels=4, n_blocks=1, large_kernel_size=3)
+    config.D.update(n_channels=2, n_blocks=4, fc_size=4)
+    config.update(steps_per_epoch=3, history_every=2)
+    config.srresnet.update(batch_size=2, crop_size=16)
+    config.srgan.update(batch_size=2, crop_size=36)
+    blank = {"epochs": 2, "start": None, "snapshot_of": None}
+    config.runs = {name: blank | run for name, run in runs.items()}
+    return EasyDict(config)
+
+
+def smooth_image(height, width, seed=0):
+    """Random, but with something that a network can learn: no noise."""
+    draw = np.random.default_rng(seed)
+    small = draw.integers(0, 256, (height // 4, width // 4, 3), np.uint8)
+    return imresize(small, 4)
+
+
+def write_pictures(folder, sizes=((48, 40), (48, 40)), seed=0):
+    """Write 0.png, 1.png, ...; returns their paths."""
+    paths = []
+    for k, size in enumerate(sizes):
+        paths.append(folder / f"{k}.png")
+        write_image(paths[-1], smooth_image(*size, seed + k))
+    return paths
