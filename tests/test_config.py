@@ -174,7 +174,8 @@ def test_a_bad_value_is_named_beside_the_good_ones(
 
 
 def test_a_date_is_refused_like_any_other_value(tmp_path):
-    text = yaml.safe_dump(SMOKE, sort_keys=False).replace("seed: 0", "seed: 2020-01-01")
+    text = yaml.safe_dump(SMOKE, sort_keys=False)
+    text = text.replace("seed: 0", "seed: 2020-01-01")
     (tmp_path / "mine.yaml").write_text(text)
     assert "not " in refusal(tmp_path / "mine.yaml")
 
