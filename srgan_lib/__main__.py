@@ -61,12 +61,11 @@ def run_experiments(profile: ProfileName = "quick", dry_run: bool = False):
     pairs = experiments.training_pairs(config)
     rates = {}
     for task in experiments.make_plan(config, pairs):
-        network = config.runs[task.name].network
-        if task.steps and network not in rates:
-            rates[network] = seconds_per_step(config, network, pairs)
-        cost = f", about {duration(task.steps * rates[network])}" * bool(
-            task.steps
-        )
+        network, cost = config.runs[task.name].network, ""
+        if task.steps:
+            if network not in rates:
+                rates[network] = seconds_per_step(config, network, pairs)
+            cost = f", about {duration(task.steps * rates[network])}"
         print(f"{task.name}: {task.state}, for {task.why}{cost}")
 
 
@@ -137,16 +136,16 @@ def evaluate(
         generator = load_generator(model)
         scale = 2 ** len(generator.upscale)
         enlarge = functools.partial(upscale, generator)
-    features = EfficientNetFeatures()
     names = sets or [
         name
         for name, found in data_lists.SETS.items()
         if found.role == "test" and data_lists.is_present(name)
     ]
+    lists = {name: data_lists.data_list(name, scale) for name in names}
+    features = EfficientNetFeatures()
     headings = [heading for heading, _ in evaluation.METRICS.values()]
     print("set        " + "  ".join(headings))
-    for name in names:
-        pairs = data_lists.data_list(name, scale)
+    for name, pairs in lists.items():
         mean = evaluation.evaluate(enlarge, pairs, features)["mean"]
         cells = [
             f"{mean[key]:{len(heading)}.4f}"

@@ -160,6 +160,13 @@ class Task:
     steps: int = 0  # still to train
 
 
+def is_finished(folder, key):
+    """Whether the run with this key stands in the folder, whole."""
+    found = read_json(folder / "config.json")
+    fits = found.get("key") == key and found.get("state") == "finished"
+    return fits and (folder / "weights.safetensors").exists()
+
+
 def make_plan(config, pairs):
     """The tasks of a profile, in the order of its runs."""
     tasks = []
@@ -171,8 +178,7 @@ def make_plan(config, pairs):
         full = len(pairs) * config.crops_per_image // batch
         total = run.epochs * min(config.steps_per_epoch or full, full)
         same = found.get("key") == key
-        whole = (folder / "weights.safetensors").exists()
-        if same and whole and found.get("state") == "finished":
+        if is_finished(folder, key):
             state, why, steps = "finished", "it is up to date", 0
         elif run.snapshot_of:
             why = f"it is {run.snapshot_of} after epoch {run.epochs}"
@@ -216,7 +222,7 @@ def perform(task, config, pairs, val_pairs):
     if task.state == "snapshot":
         take_snapshot(task, config)
         return
-    if read_json(task.folder / "config.json").get("state") == "finished":
+    if is_finished(task.folder, task.key):
         return  # it was set aside once, and fits again
     start = None
     if run.start:
