@@ -1,0 +1,257 @@
+"""The command line: what it prints, and mistakes told in one line."""
+
+import subprocess
+import sys
+
+import pytest
+from tiny import Features, smooth_image, tiny_config, write_pictures
+
+from srgan_lib import __main__ as cli
+from srgan_lib import data_lists, experiments, inference, losses, training
+from srgan_lib.data_lists import SETS, ImageSet
+from srgan_lib.images import read_image, write_image
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture
+def srgan(monkeypatch, capsys):
+    """srgan("runs", ...) -> (exit code, standard output, standard error).
+
+    As a shell sees it: a message given to sys.exit is an error's, code 1.
+    """
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["srgan", *map(str, arguments)])
+        code, message = 0, ""
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = stop.code or 0
+            if isinstance(code, str):
+                code, message = 1, code + "\n"
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err + message
+
+    return call
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty workspace, and a data root without downloaded sets."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SRGAN_DATA", str(tmp_path / "root"))
+    monkeypatch.delenv("SRGAN_PROFILE", raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def tiny(here, monkeypatch):
+    """The profile `tiny`, of two short runs on a set of two pictures."""
+    monkeypatch.setattr(training, "load_features", lambda stage: Features())
+    monkeypatch.setattr(losses, "EfficientNetFeatures", Features)
+    monkeypatch.setattr(cli, "EfficientNetFeatures", Features)
+    write_pictures(here / "pictures")
+    tiny_set = ImageSet("test", 2, (here / "pictures",))
+    monkeypatch.setitem(SETS, "Tiny", tiny_set)
+    config = tiny_config(
+        first={"network": "srresnet", "epochs": 1},
+        second={"network": "srgan", "epochs": 1, "start": "first"},
+    )
+    config.name, config.val_sets = "tiny", ["Tiny"]
+    config.train_sets = config.test_sets = ["Tiny"]
+    monkeypatch.setattr(cli, "load_profile", lambda name: config)
+    return config
+
+
+def one_line(text):
+    return text.startswith("srgan: ") and text.count("\n") == 1
+
+
+# --- mistakes ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("experiments", "--profile", "quik"), "no profile 'quik'"),
+        (("runs", "--profile", "quik"), "quick, reference, smoke"),
+        (("train", "SRGAN", "--profile", "smoke"), "has no run 'SRGAN'"),
+        (("data", "Set6"), "no image set 'Set6'"),
+        (("data", "Photos", "Set6"), "no image set 'Set6'"),
+        (("evaluate", "bicubic", "Set6"), "no image set 'Set6'"),
+        (("evaluate", "bicubic", "Set5"), "Set5 is not there"),
+        (("evaluate", "nothing"), "no generator 'nothing'"),
+        (("upscale", "a.png", "-o", "out", "--model", "x"), "generator 'x'"),
+        (("experiments", "--profile", "course"), "`srgan data DIV2K`"),
+    ],
+)
+def test_a_mistake_is_told_in_one_line(srgan, here, arguments, words):
+    code, out, error = srgan(*arguments)
+    assert code == 1 and out == ""
+    assert one_line(error) and words in error
+
+
+def test_no_traceback_reaches_the_terminal(here):
+    """The same as a real process sees it."""
+    found = subprocess.run(
+        [sys.executable, "-m", "srgan_lib", "runs", "--profile", "quik"],
+        capture_output=True,
+        text=True,
+    )
+    assert found.returncode == 1 and found.stdout == ""
+    assert one_line(found.stderr) and "quik" in found.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [("nothing",), ("train",), ("upscale", "a", "--tile", "1")]
+)
+def test_a_wrong_usage_is_code_2(srgan, here, arguments):
+    code, _, error = srgan(*arguments)
+    assert code == 2 and "Usage" in error and "Traceback" not in error
+
+
+def test_help_lists_the_commands(srgan):
+    _, out, _ = srgan("--help")
+    for command in ("experiments", "train", "data", "evaluate", "upscale"):
+        assert command in out
+
+
+@pytest.mark.parametrize(("signum", "code"), [(2, 130), (15, 143)])
+def test_an_interruption_is_told_in_one_line(
+    srgan, here, monkeypatch, signum, code
+):
+    def interrupted(config):
+        raise training.Interrupted(signum, here / "checkpoint.pt")
+
+    monkeypatch.setattr(experiments, "run_experiments", interrupted)
+    found, _, error = srgan("experiments", "--profile", "smoke")
+    assert found == code and one_line(error)
+    assert "checkpoint.pt; start again to go on" in error
+
+
+# --- runs ----------------------------------------------------------------
+
+
+def test_a_dry_run_says_what_why_and_how_long(srgan, tiny, here):
+    code, out, _ = srgan("experiments", "--dry-run")
+    assert code == 0
+    first, second = out.splitlines()
+    for line, name in ((first, "first"), (second, "second")):
+        assert line.startswith(f"{name}: train, for it has not been trained")
+        assert "about " in line and line.endswith("s")
+    assert not (here / "runs").exists()
+    srgan("experiments")
+    _, out, _ = srgan("experiments", "--dry-run")
+    assert out.splitlines() == [
+        "first: finished, for it is up to date",
+        "second: finished, for it is up to date",
+    ]
+
+
+def test_experiments_train_and_measure(srgan, tiny, here):
+    code, out, _ = srgan("experiments")
+    assert code == 0
+    assert f"3 methods stand in {here / 'runs' / 'tiny'}" in out
+    assert (here / "runs/tiny/second/metrics.json").exists()
+
+
+def test_train_trains_what_a_run_begins_from(srgan, tiny, here):
+    code, out, _ = srgan("train", "second")
+    assert code == 0 and "second stands in" in out
+    for name in ("first", "second"):
+        assert (here / f"runs/tiny/{name}/weights.safetensors").exists()
+
+
+def test_runs_are_listed_with_their_state(srgan, tiny):
+    srgan("train", "first")
+    _, out, _ = srgan("runs")
+    first, second = out.splitlines()
+    assert first.split()[:2] == ["first", "finished"]
+    assert " dB" in first and "best 0.00" not in first
+    assert second.split()[:2] == ["second", "train"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        *((0.4, "0 s"), (40, "40 s"), (89, "89 s"), (90, "2 min")),
+        *((600, "10 min"), (3599, "1 h 00 min"), (3900, "1 h 05 min")),
+    ],
+)
+def test_durations(seconds, text):
+    assert cli.duration(seconds) == text
+
+
+# --- sets, measuring, enlarging ------------------------------------------
+
+
+def test_data_without_names_tells_of_every_set(srgan, here):
+    code, out, _ = srgan("data")
+    rows = {line.split()[0]: line for line in out.splitlines()}
+    assert code == 0 and list(rows) == list(SETS)
+    assert rows["Photos"].endswith("14 images")
+    assert "`srgan data Set5` downloads it" in rows["Set5"]
+
+
+def test_data_lists_a_set_that_is_there(srgan, here):
+    code, out, _ = srgan("data", "PhotosVal")
+    assert code == 0
+    assert f"PhotosVal is at {here}/data/lists/PhotosVal_X4.csv" in out
+
+
+def test_bicubic_on_the_bundled_set(srgan, here):
+    """Rows are the set's, columns those of METRICS; figures are not ours."""
+    code, out, _ = srgan("evaluate", "bicubic", "Bundled5")
+    heading, row = out.splitlines()
+    assert code == 0 and heading.startswith("set ")
+    name, *figures = row.split()
+    psnr, ssim, daala, perceptual, spectrum = map(float, figures)
+    assert name == "Bundled5"
+    assert 24 < psnr < 32 and 0.6 < ssim < daala + 0.1 < 1
+    assert 0 < perceptual < 1 and 0 < spectrum < 3
+
+
+def test_a_generator_is_measured_at_its_own_scale(srgan, tiny, monkeypatch):
+    """At another one, the figures would be those of a corner."""
+    tiny.scaling_factor = 2
+    code, out, error = srgan("experiments")
+    assert code == 0, error
+    stored = experiments.read_result(
+        experiments.runs_folder(tiny) / "first"
+    ).metrics.Tiny.mean
+    _, out, _ = srgan(
+        "evaluate", experiments.runs_folder(tiny) / "first", "Tiny"
+    )
+    assert float(out.split()[-5]) == pytest.approx(stored.psnr, abs=1e-4)
+
+
+def test_photographs_are_enlarged_into_a_folder(srgan, tiny, here):
+    srgan("train", "first")
+    model = here / "runs/tiny/first"
+    photo = here / "mine.jpg"
+    write_image(photo, smooth_image(40, 32))
+    arguments = ("upscale", photo, "-o", here / "out", "--model", model)
+    code, out, _ = srgan(*arguments)
+    target = here / "out" / "mine.png"
+    assert code == 0 and out.strip() == str(target)
+    expected = inference.upscale(
+        inference.load_generator(model), read_image(photo)
+    )
+    assert (read_image(target) == expected).all()
+    code, _, error = srgan(*arguments)
+    assert code == 1 and one_line(error) and "--force" in error
+    code, _, _ = srgan(*arguments, "--force", "--tile", "16")
+    assert code == 0
+    difference = read_image(target).astype(int) - expected
+    assert abs(difference).max() <= 1
+
+
+def test_what_is_no_photograph_is_refused(srgan, tiny, here):
+    srgan("train", "first")
+    (here / "notes.txt").write_text("no image")
+    arguments = ("-o", here / "out", "--model", here / "runs/tiny/first")
+    code, _, error = srgan("upscale", here / "notes.txt", *arguments)
+    assert code == 1 and one_line(error) and "notes.txt" in error
+    assert not (here / "out").exists()
+    assert data_lists.is_present("Tiny")
