@@ -4,8 +4,10 @@ nothing half-written."""
 import json
 import math
 import os
+import random
 import signal
 
+import numpy as np
 import pytest
 import torch
 from tiny import Features, tiny_config, write_pictures
@@ -50,12 +52,18 @@ def pairs(tmp_path):
 
 @pytest.fixture
 def hook(monkeypatch):
-    """hook(step, action): do something just before a step is accounted."""
+    """hook(step, action): do something just before a step is accounted.
+
+    Each step also draws random numbers, as dropout would: a resumed run
+    has to go on with the same ones.
+    """
     actions = {}
 
     def hooked(epoch):
         def wrapper(accelerator, state, *arguments):
             for figures in epoch(accelerator, state, *arguments):
+                draws = random.random() + np.random.rand() + torch.rand(1)
+                figures["draws"] = draws.item()
                 if action := actions.pop(state.step, None):
                     action(state, figures)
                 yield figures
