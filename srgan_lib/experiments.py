@@ -274,38 +274,39 @@ def take_snapshot(task, config):
 
 def measure_runs(config, tasks):
     """Measure bicubic and every run on every test set that is there."""
-    scale = config.scaling_factor
-    features = None  # loaded when first needed
-    bicubic = functools.partial(imresize.imresize, scale=scale)
-    folder = runs_folder(config)
-    methods = {BICUBIC: (folder / BICUBIC, "")}
-    methods |= {task.name: (task.folder, task.key) for task in tasks}
+    scale, folder = config.scaling_factor, runs_folder(config)
+    judge = functools.cache(losses.EfficientNetFeatures)  # if it is needed
     sets = [s for s in config.test_sets if data_lists.is_present(s)]
     code = code_digest(MEASURING_CODE)
+    methods = {BICUBIC: (folder / BICUBIC, "")}
+    methods |= {task.name: (task.folder, task.key) for task in tasks}
     for name, (place, run_key) in methods.items():
         stored = read_json(place / "metrics.json")
-        result = {}
         for test_set in sets:
             pairs = data_lists.data_list(test_set, scale)
+            pictures = None
+            if test_set in PICTURE_SETS:
+                pictures = place / "sr" / test_set
             key = digest(run_key, pairs_digest(pairs), code)
-            if stored.get(test_set, {}).get("key") != key:
-                if features is None:
-                    features = losses.EfficientNetFeatures()
-                print(f"measuring {name} on {test_set}", flush=True)
-                enlarge = bicubic
-                if name != BICUBIC:
-                    generator = inference.load_generator(place)
-                    enlarge = functools.partial(inference.upscale, generator)
-                kept = test_set in PICTURE_SETS
-                stored[test_set] = {"key": key} | evaluation.evaluate(
-                    enlarge,
-                    pairs,
-                    features,
-                    place / "sr" / test_set if kept else None,
-                )
-            result[test_set] = stored[test_set]
-        if result != read_json(place / "metrics.json"):
-            training.write_json(place / "metrics.json", result)
+            same = stored.get(test_set, {}).get("key") == key
+            if same and all(
+                (pictures / f"{hr.stem}.png").exists()
+                for hr, _ in pairs
+                if pictures
+            ):
+                continue
+            print(f"measuring {name} on {test_set}", flush=True)
+            if name == BICUBIC:
+                enlarge = functools.partial(imresize.imresize, scale=scale)
+            else:
+                generator = inference.load_generator(place)
+                enlarge = functools.partial(inference.upscale, generator)
+            figures = evaluation.evaluate(enlarge, pairs, judge(), pictures)
+            stored[test_set] = {"key": key} | figures
+            training.write_json(place / "metrics.json", stored)
+        present = {test_set: stored[test_set] for test_set in sets}
+        if present != stored:
+            training.write_json(place / "metrics.json", present)
 
 
 @dataclass
