@@ -1,6 +1,7 @@
 """Training data: aligned random crops from images kept in memory."""
 
 import numpy as np
+import torch
 from torch.utils.data import Dataset, Sampler
 
 from srgan_lib.errors import UserError
@@ -8,23 +9,29 @@ from srgan_lib.images import (
     normalize_hr,
     normalize_lr,
     read_image,
-    to_tensor,
 )
 
 
 class ImageStore:
-    """Images by path: decoded once, kept as uint8 up to a limit of bytes."""
+    """Images by path: decoded once, kept as uint8 up to a limit of bytes.
 
-    def __init__(self, limit):
-        self.limit, self.held, self.images = limit, 0, {}
+    (H, W, 3), as arrays; or as tensors on `device`, if one is given.
+    """
+
+    def __init__(self, limit, device=None):
+        self.limit, self.device = limit, device
+        self.held, self.images = 0, {}
 
     def __getitem__(self, path):
         if path in self.images:
             return self.images[path]
         image = read_image(path)
-        if self.held + image.nbytes <= self.limit:
+        size = image.nbytes
+        if self.device is not None:
+            image = torch.tensor(image, device=self.device)
+        if self.held + size <= self.limit:
             self.images[path] = image
-            self.held += image.nbytes
+            self.held += size
         return image
 
 
@@ -35,28 +42,37 @@ class SRDataset(Dataset):
     (seed, n) alone: whoever asks for it, in whatever order, on whichever
     process, gets the same one. So a resumed run needs no random state.
 
-    pairs: list of (hr path, lr path); crop_size: of hr, in pixels.
+    pairs: list of (hr path, lr path); crop_size: of hr, in pixels; device:
+    where the images are kept and cropped, memory if none is given.
     dataset[n] -> lr (3, h, w) ImageNet-normalized, hr (3, H, W) in [-1, 1]
     """
 
-    def __init__(self, pairs, config, crop_size):
+    def __init__(self, pairs, config, crop_size, device=None):
         self.pairs = pairs
         self.scale = config.scaling_factor
         self.lr_size = crop_size // self.scale
         self.crops_per_image = config.crops_per_image
         self.augment = config.augment
         self.seed = config.seed
-        self.store = ImageStore(config.cache_gigabytes * 1e9)
+        self.store = ImageStore(config.cache_gigabytes * 1e9, device)
 
     def __len__(self):
         return len(self.pairs) * self.crops_per_image
 
     def __getitem__(self, n):
-        lr, hr = self.crop(n)
-        return normalize_lr(to_tensor(lr)), normalize_hr(to_tensor(hr))
+        lr, hr = self.batch([n])
+        return normalize_lr(lr[0]), normalize_hr(hr[0])
+
+    def batch(self, numbers):
+        """Crops by their numbers: uint8 lr (N, 3, h, w), hr (N, 3, H, W).
+
+        The channels come last in memory, as in the images themselves.
+        """
+        sides = zip(*(self.crop(n) for n in numbers), strict=True)
+        return tuple(stack(side).permute(0, 3, 1, 2) for side in sides)
 
     def crop(self, n):
-        """Crop number n as uint8 arrays: lr (h, w, 3), hr (H, W, 3)."""
+        """Crop number n as uint8: lr (h, w, 3), hr (H, W, 3)."""
         hr_path, lr_path = self.pairs[n % len(self.pairs)]
         lr, hr = self.store[lr_path], self.store[hr_path]
         size, scale = self.lr_size, self.scale
@@ -72,9 +88,23 @@ class SRDataset(Dataset):
         y, x, size = y * scale, x * scale, size * scale
         hr = hr[y : y + size, x : x + size]
         if self.augment:
-            turns, flip = draw.integers(4), draw.integers(2)
-            lr, hr = (np.rot90(i, turns)[:, :: 1 - 2 * flip] for i in (lr, hr))
+            turns, flip = int(draw.integers(4)), draw.integers(2)
+            lr, hr = (turned(image, turns, flip) for image in (lr, hr))
         return lr, hr
+
+
+def turned(image, turns, flip):
+    """An image (H, W, C) after quarter turns, then mirrored if `flip`."""
+    library = torch if isinstance(image, torch.Tensor) else np
+    image = library.rot90(image, turns, (0, 1))
+    return library.flip(image, (1,)) if flip else image
+
+
+def stack(images):
+    """Images (H, W, C), arrays or tensors, as one tensor (N, H, W, C)."""
+    if isinstance(images[0], torch.Tensor):
+        return torch.stack(images)
+    return torch.from_numpy(np.stack(images))
 
 
 class EpochBatches(Sampler):

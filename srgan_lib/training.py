@@ -12,10 +12,9 @@ from pathlib import Path
 import accelerate
 import numpy as np
 import torch
-from accelerate import Accelerator, DataLoaderConfiguration
+from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch.nn import functional as F
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from srgan_lib.checkpoints import (
@@ -31,6 +30,8 @@ from srgan_lib.images import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     atomic_write,
+    normalize_hr,
+    normalize_lr,
     read_image,
 )
 from srgan_lib.inference import upscale
@@ -69,10 +70,7 @@ def native_precision():
 
 def make_accelerator():
     """Devices, precision and processes, by Hugging Face Accelerate."""
-    return Accelerator(
-        mixed_precision=native_precision(),
-        dataloader_config=DataLoaderConfiguration(split_batches=True),
-    )
+    return Accelerator(mixed_precision=native_precision())
 
 
 def environment(accelerator):
@@ -219,14 +217,19 @@ def final_generator(accelerator, state):
     return accelerator.unwrap_model(state.generator)
 
 
-def make_loader(accelerator, dataset, batch_size, epoch, steps, first=0):
-    batches = EpochBatches(dataset, batch_size, epoch, steps, first)
-    # A loader draws a seed when it starts. From a generator of its own: a
-    # resumed run starts one loader more, and must not differ by that.
-    own = torch.Generator()
-    return accelerator.prepare(
-        DataLoader(dataset, batch_sampler=batches, generator=own)
-    )
+def load_batches(accelerator, dataset, epoch_batches):
+    """This process's part of each batch, on its device, ready to train on.
+
+    lr (N, 3, h, w) ImageNet-normalized, hr (N, 3, H, W) in [-1, 1]. What
+    crosses over to the device is uint8, a quarter of the bytes.
+    """
+    rank, processes = accelerator.process_index, accelerator.num_processes
+    for numbers in epoch_batches:
+        lr, hr = (
+            side.to(accelerator.device, non_blocking=True)
+            for side in dataset.batch(numbers[rank::processes])
+        )
+        yield normalize_lr(lr), normalize_hr(hr)
 
 
 def calibrated_weights(accelerator, features, dataset, stage):
@@ -241,11 +244,9 @@ def calibrated_weights(accelerator, features, dataset, stage):
         torch.tensor(v, device=accelerator.device).view(3, 1, 1)
         for v in (IMAGENET_MEAN, IMAGENET_STD)
     )
-    found = []
-    loader = make_loader(
-        accelerator, dataset, stage.batch_size, 0, CALIBRATION_BATCHES
-    )
-    for lr, hr in loader:
+    losses = []
+    batches = EpochBatches(dataset, stage.batch_size, 0, CALIBRATION_BATCHES)
+    for lr, hr in load_batches(accelerator, dataset, batches):
         bicubic = F.interpolate(
             (lr * std + mean) * 2 - 1,
             size=hr.shape[-2:],
@@ -254,8 +255,9 @@ def calibrated_weights(accelerator, features, dataset, stage):
         )
         with accelerator.autocast():
             weights = calibrate_content(features, bicubic, hr)
-        found.append(accelerator.reduce(weights, "mean"))
-    return torch.stack(found).mean(dim=0)
+        losses.append(accelerator.reduce(1 / weights, "mean"))
+    # It is the mean of the losses that shall be 1, not of the weights.
+    return 1 / torch.stack(losses).mean(dim=0)
 
 
 class Run:
@@ -386,8 +388,7 @@ class Run:
 
     def epoch_figures(self):
         """Train what is left of this epoch; yields each step's figures."""
-        loader = make_loader(
-            self.accelerator,
+        batches = EpochBatches(
             self.dataset,
             self.stage.batch_size,
             self.epoch,
@@ -398,7 +399,9 @@ class Run:
         arguments = (
             self.accelerator,
             self.state,
-            timed(loader, waits),
+            timed(
+                load_batches(self.accelerator, self.dataset, batches), waits
+            ),
             self.stage,
             self.epochs * self.steps,
         )
