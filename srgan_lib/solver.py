@@ -84,8 +84,8 @@ def shifted(images, step, shift):
     """A window on (N, C, H, W), another one each step, `shift` smaller.
 
     A network of strides looks harder at some pixels than at others, on a
-    grid of its own. With a window that never moves, the generator learns
-    that grid, and draws it.
+    grid of its own, and the generator draws that grid. A window that moves
+    evens the gradient out; what is left of the grid, chapter 8 measures.
     """
     if shift == 0:
         return images
