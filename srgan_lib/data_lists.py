@@ -36,14 +36,16 @@ class ImageSet:
     """What a set is for, how many images it has, and where they lie.
 
     `folders` are relative to the data root, or absolute for what comes with
-    a package; `files` picks some of them, by default all are taken. `lr` is
-    the folder of the LR twins, where the set has its own.
+    a package; `files` picks some of them, by default all but those that
+    `held_back` names. `lr` is the folder of the LR twins, where the set has
+    its own.
     """
 
     role: str  # "train", "val" for choosing, or "test"
     count: int
     folders: tuple
     files: tuple = ()
+    held_back: tuple = ()
     lr: str = ""
     archives: tuple = ()  # what fetch downloads
     by_hand: str = ""  # for a set that fetch cannot download
@@ -81,6 +83,21 @@ TRAIN_PHOTOS = (
     *("stream.webp", "sunset.webp"),
 )
 VAL_PHOTOS = ("meadow.webp", "room.webp")
+# Of the Berkeley images, every twentieth.
+VAL_BSDS = tuple(
+    f"{number}.jpg"
+    for number in (
+        *(12074, 65010, 69000, 100007, 100075, 108069, 141012),
+        *(151087, 163096, 176035, 196088, 198023, 226043, 232038),
+        *(259060, 268002, 317043, 317080, 376020, 388006),
+    )
+)
+BSDS_FOLDERS = ("BSDS500/train", "BSDS500/test")
+BSDS_BY_HAND = (
+    "unpack BSR_bsds500.tgz (www2.eecs.berkeley.edu/Research/Projects/CS/"
+    "vision/grouping/resources.html) and copy the folders train and test of "
+    "its images into {root}/BSDS500"
+)
 BUNDLED5 = (
     *("astronaut.png", "chelsea.png", "coffee.png"),
     *("rocket.jpg", "motorcycle_left.png"),
@@ -97,11 +114,13 @@ SETS = {
     "DIV2K": _div2k("train", "train", 800),
     "BSDS": ImageSet(
         "train",
-        400,
-        ("BSDS500/train", "BSDS500/test"),
-        by_hand="unpack BSR_bsds500.tgz (www2.eecs.berkeley.edu/Research/"
-        "Projects/CS/vision/grouping/resources.html) and copy the folders "
-        "train and test of its images into {root}/BSDS500",
+        380,
+        BSDS_FOLDERS,
+        held_back=VAL_BSDS,
+        by_hand=BSDS_BY_HAND,
+    ),
+    "BSDSVal": ImageSet(
+        "val", 20, BSDS_FOLDERS, VAL_BSDS, by_hand=BSDS_BY_HAND
     ),
 }
 
@@ -164,6 +183,7 @@ def _hr_images(name):
         images = _images_in(place) if place else []
         if image_set.files:
             images = [p for p in images if p.name in image_set.files]
+        images = [p for p in images if p.name not in image_set.held_back]
         if not images:
             return []
         found += images
@@ -178,10 +198,10 @@ def is_present(name):
 def how_to_get(name):
     """One line that says how to get the set."""
     image_set, root = get_set(name), data_root()
-    if image_set.files:
-        return "it comes with the packages: install them again"
     if image_set.by_hand:
         return image_set.by_hand.format(root=root)
+    if image_set.files:
+        return "it comes with the packages: install them again"
     return f"`srgan data {name}` downloads it into {root}"
 
 

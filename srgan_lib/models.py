@@ -8,6 +8,7 @@ import math
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from srgan_lib.checkpoints import load_weights
 
@@ -106,6 +107,36 @@ class ResidualBlock(nn.Module):
         return x + self.body(x)
 
 
+def convolve_shuffled(x, convolution):
+    """convolution(pixel_shuffle(x, 2)), without making the large maps.
+
+    Each of the four pixels of a cell meets the kernel at another offset.
+    So four kernels of half the size, on the maps before the shuffle, give
+    the same sums; only their few results are shuffled.
+    (N, 4C, H, W) -> (N, out_channels, 2H, 2W)
+    """
+    reach = convolution.kernel_size[0] // 2
+    odd = reach % 2
+    pads = [(odd, odd + 1), (odd + 1, odd)]  # of the first, the second pixel
+    kernels = torch.stack(
+        [
+            F.pad(convolution.weight, across + down)
+            for down in pads
+            for across in pads
+        ],
+        dim=1,
+    )  # (out, 4, C, 2K, 2K), K taps each way on the maps
+    kernels = kernels.unflatten(4, (-1, 2)).unflatten(3, (-1, 2))
+    kernels = kernels.permute(0, 1, 2, 4, 6, 3, 5)  # (out, 4, C, 2, 2, K, K)
+    small = F.conv2d(
+        x,
+        kernels.flatten(2, 4).flatten(0, 1),
+        convolution.bias.repeat_interleave(4),
+        padding=reach // 2 + odd,
+    )
+    return F.pixel_shuffle(small, 2)
+
+
 class SRResNet(nn.Module):
     """The generator of Ledig et al. (2017), figure 4.
 
@@ -143,8 +174,24 @@ class SRResNet(nn.Module):
     def forward(self, lr):
         features = self.head(lr)  # (N, C, H, W)
         deep = self.merge(self.residual_blocks(features))
+        if self.training:
+            return self.enlarge_faster(features + deep)
         large = self.upscale(features + deep)  # (N, C, sH, sW)
         return self.tail(large)  # (N, 3, sH, sW)
+
+    def enlarge_faster(self, maps):
+        """tail(upscale(maps)), but the last shuffle comes last of all.
+
+        To a PReLU of one slope it is the same, and a training step takes a
+        sixth less time (chapter 14).
+        """
+        *blocks, last = self.upscale
+        for block in blocks:
+            maps = block(maps)
+        convolution, _, activation = last
+        maps = activation(convolution(maps))  # (N, 4C, sH / 2, sW / 2)
+        convolution, activation = self.tail
+        return activation(convolve_shuffled(maps, convolution))
 
 
 class Generator(SRResNet):
@@ -185,18 +232,25 @@ class Discriminator(nn.Module):
             )
             channels = grown
         self.blocks = nn.Sequential(*blocks)
+        self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(6), nn.Flatten())
         self.judge = nn.Sequential(
-            nn.AdaptiveAvgPool2d(6),
-            nn.Flatten(),
             nn.Linear(channels * 36, d.fc_size),
             nn.LeakyReLU(0.2, inplace=True),
             nn.Linear(d.fc_size, 1),
         )
 
-    def forward(self, images):
-        if min(images.shape[-2:]) < 32:
-            raise ValueError(
-                "The discriminator needs images of 32 pixels or more, not "
-                f"{images.shape[-2]} x {images.shape[-1]}."
-            )
-        return self.judge(self.blocks(images))
+    def forward(self, *batches):
+        """The logits of one batch, or of several, in a tuple.
+
+        Batch norm sees each batch alone; the large linear layer, whose
+        weights take longest to read, sees all of them at once.
+        """
+        for images in batches:
+            if min(images.shape[-2:]) < 32:
+                raise ValueError(
+                    "The discriminator needs images of 32 pixels or more, "
+                    f"not {images.shape[-2]} x {images.shape[-1]}."
+                )
+        maps = [self.pool(self.blocks(images)) for images in batches]
+        logits = self.judge(torch.cat(maps)).split([len(m) for m in maps])
+        return logits if len(batches) > 1 else logits[0]

@@ -158,8 +158,9 @@ def srgan_epoch(
         )
 
         # 2. The discriminator: tell hr from sr, which is now a constant.
-        real_logits = state.discriminator(seen_hr)
-        fake_logits = state.discriminator(seen_sr.detach())
+        real_logits, fake_logits = state.discriminator(
+            seen_hr, seen_sr.detach()
+        )
         d_loss = discriminator_loss(real_logits, fake_logits)
         d_norm = descend(
             accelerator, d_loss, state.discriminator, state.d_optimizer, stage

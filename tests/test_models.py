@@ -14,6 +14,7 @@ from srgan_lib.models import (
     ResidualBlock,
     SRResNet,
     SubPixelConvolutionalBlock,
+    convolve_shuffled,
 )
 
 
@@ -100,6 +101,37 @@ def test_the_shuffle_puts_map_k_at_pixel_k():
     block[0].bias.data = torch.arange(4.0)
     out = block(torch.zeros(1, 1, 1, 1))
     assert out[0, 0].tolist() == [[0.0, 1.0], [2.0, 3.0]]
+
+
+@pytest.mark.parametrize("kernel", [1, 3, 5, 7, 9, 11])
+def test_convolving_before_the_shuffle_is_the_same(kernel):
+    convolution = nn.Conv2d(3, 2, kernel, padding=kernel // 2).double()
+    x = torch.randn(2, 12, 5, 7).double()
+    torch.testing.assert_close(
+        convolve_shuffled(x, convolution),
+        convolution(nn.functional.pixel_shuffle(x, 2)),
+    )
+
+
+@pytest.mark.parametrize("scale", [2, 4, 8])
+def test_training_takes_the_faster_way_to_the_same_pixels(scale):
+    network = SRResNet(settings(scale)).double()
+    gradients, outputs = [], []
+    for enlarge in (
+        lambda maps: network.tail(network.upscale(maps)),
+        network.enlarge_faster,
+    ):
+        network.zero_grad()
+        maps = torch.randn(
+            2, 4, 3, 5, generator=torch.Generator().manual_seed(0)
+        ).double()
+        outputs.append(enlarge(maps))
+        outputs[-1].square().sum().backward()
+        parameters = [*network.upscale.parameters()]
+        parameters += network.tail.parameters()
+        gradients.append([p.grad.clone() for p in parameters])
+    torch.testing.assert_close(*outputs)
+    torch.testing.assert_close(*gradients)
 
 
 # --- generator -----------------------------------------------------------
@@ -198,7 +230,7 @@ def test_the_discriminator_of_the_paper():
     assert strides == [1, 2, 1, 2, 1, 2, 1, 2]
     norms = [isinstance(block[1], nn.BatchNorm2d) for block in full.blocks]
     assert norms == [False, *[True] * 7]
-    assert full.judge[2].in_features == 512 * 6 * 6
+    assert full.judge[0].in_features == 512 * 6 * 6
 
 
 @pytest.mark.parametrize("size", [(32, 32), (32, 45), (96, 96), (200, 33)])

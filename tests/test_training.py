@@ -533,3 +533,27 @@ def test_waiting_times_are_noted():
     batches = iter("ab")
     assert list(training.timed(batches, waits)) == ["a", "b"]
     assert len(waits) == 3 and all(w >= 0 for w in waits)
+
+
+def test_batches_are_made_one_ahead_in_their_order():
+    made = []
+
+    def batches():
+        for k in range(3):
+            made.append(k)
+            yield k
+
+    ahead = training.one_ahead(batches())
+    assert next(ahead) == 0
+    assert [*ahead] == [1, 2] and made == [0, 1, 2]
+
+
+def test_an_error_in_a_batch_reaches_the_trainer():
+    def broken():
+        yield 1
+        raise UserError("a photograph is gone")
+
+    ahead = training.one_ahead(broken())
+    assert next(ahead) == 1
+    with pytest.raises(UserError, match="is gone"):
+        next(ahead)
