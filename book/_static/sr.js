@@ -91,3 +91,8 @@ const watch = new ResizeObserver((entries) => {
 });
 document.querySelectorAll(".sr-cell, .sr-slider").forEach((box) =>
   watch.observe(box.parentElement));
+
+/* The theme's sidebar is no landmark, so its title would belong to none. */
+const sidebar = document.querySelector(".bd-sidebar-primary");
+sidebar?.setAttribute("role", "region");
+sidebar?.setAttribute("aria-label", "Sidebar");
