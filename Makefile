@@ -53,8 +53,8 @@ book: $(READY)
 	 CHAPTER is one of: $(basename $(notdir $(wildcard book/*.md)))"; exit 1; }
 	$(RUN) -m srgan_lib experiments --profile $(PROFILE)
 	@mkdir -p _build/chapter
-	@printf 'format: jb-book\nroot: book/%s\n' $(CHAPTER) \
-	  > _build/chapter/_toc.yml
+	@printf 'format: jb-book\nroot: book/%s\nchapters:\n- file: %s\n' \
+	  $(CHAPTER) book/references > _build/chapter/_toc.yml
 	$(JUPYTER_BOOK) build . --toc _build/chapter/_toc.yml \
 	  --path-output _build/chapter -q
 	@echo "Open $(CURDIR)/_build/chapter/_build/html/book/$(CHAPTER).html"

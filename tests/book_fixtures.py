@@ -64,7 +64,13 @@ class TinyBook:
         for name in ("book/_ext", "book/_static"):
             shutil.copytree(PROJECT / name, folder / name)
         shutil.copy(PROJECT / "book/references.bib", folder / "book")
+        self.write("srgan_lib/__init__.py", '__version__ = "0.1.0"')
         self.write("srgan_lib/__main__.py", "")
+        for name in ("photos", "profiles", "records", "weights"):
+            self.write(f"srgan_lib/{name}/a.json", "1")
+        self.write("README.md", "")
+        self.write("LICENSE", "")
+        self.write("NOTICE", "")
         self.write("runs/quick/run/metrics.json", "1")
         self.write("photographs/a.png", "1")
         self.write("_toc.yml", "format: jb-book\nroot: book/page\n")

@@ -187,7 +187,7 @@ class Page:
         return number or text or target
 
     def number(self, label):
-        """ "Table 9.2" for the label of a table, and so on; None if unknown."""
+        """Table 9.2, say, for the label of a table; None if unknown."""
         std = self.env.get_domain("std")
         page, anchor, *_ = std.anonlabels.get(label, ("", ""))
         kinds = self.env.toc_fignumbers.get(page, {})
