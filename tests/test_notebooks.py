@@ -132,7 +132,7 @@ SOURCE = r"""# Page
 
 Intro.
 """
-CHAPTER = r'''# Chapter
+CHAPTER = r"""# Chapter
 
 (sec-here)=
 ## Section with $x$
@@ -195,7 +195,7 @@ name = "x"
 print(f"`{name}` and `{name}`: {{numref}}`tab-a`")
 Image.new("L", (4, 4), 255)
 ```
-'''
+"""
 EXPECTED = r"""# Chapter
 
 ## Section with $x$

@@ -203,7 +203,13 @@ def name_outline(target, titles):
     writer.write(target)
 
 
-def print_book(html, target):
+def print_book(html, target, browser):
+    print_once(browser, html, target, {})
+    numbers = destinations(target)
+    name_outline(target, print_once(browser, html, target, numbers))
+
+
+def main(html, target):
     program = next(filter(None, map(shutil.which, BROWSERS)), None)
     if program is None:
         sys.exit("make pdf needs Chromium: apt install chromium")
@@ -211,12 +217,9 @@ def print_book(html, target):
         browser = started.chromium.launch(
             executable_path=program, args=["--no-sandbox"]
         )
-        print_once(browser, html, target, {})
-        numbers = destinations(target)
-        titles = print_once(browser, html, target, numbers)
+        print_book(Path(html).resolve(), target, browser)
         browser.close()
-    name_outline(target, titles)
 
 
 if __name__ == "__main__":
-    print_book(Path(sys.argv[1]).resolve(), Path(sys.argv[2]))
+    main(*sys.argv[1:])
