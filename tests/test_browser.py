@@ -56,9 +56,11 @@ INSPECT = """async () => {
 
 AXE = (files("axe_playwright_python") / "axe.min.js").read_text()
 # Rules that hold for a page, whatever it is about, and where they fail.
-AUDIT = """async () => (await axe.run()).violations.flatMap((violation) =>
-  violation.nodes.map((node) =>
-    `${violation.id}: ${node.target} ${node.failureSummary}`))"""
+AUDIT = """async () => {
+  const { violations } = await axe.run({ preload: false });
+  return violations.flatMap(({ id, nodes }) => nodes.map((node) =>
+    `${id}: ${node.target} ${node.failureSummary}`));
+}"""
 
 
 @contextmanager

@@ -96,7 +96,7 @@ _plan = experiments.make_plan(_config, experiments.training_pairs(_config))
 _steps = sum(task.steps for task in _plan)
 print(f"Still to be trained: {_steps:,} steps of profile {PROFILE}.")
 """
-GLUE = r'''
+SENTENCES = r'''
 _glued = {}
 
 
@@ -487,7 +487,7 @@ def first_cell(app, page, repository):
     trains = "run_experiments" in path.read_text(encoding="utf-8")
     takes = what_it_takes(app, page, trains)
     source = SETUP.format(library=library, takes=takes)
-    return hidden_cell(source + (TO_TRAIN if trains else "") + GLUE)
+    return hidden_cell(source + (TO_TRAIN if trains else "") + SENTENCES)
 
 
 def write_notebooks(app, exception):
