@@ -34,20 +34,53 @@ else
   $(shell test "$$(cat .venv/ready 2>/dev/null)" = "$(CURDIR)" \
     && .venv/bin/python -c "" 2>/dev/null || rm -f .venv/ready)
 endif
+WHEEL := _build/html/notebooks/.wheel
 JUPYTER_BOOK := $(RUN) -c 'from jupyter_book.cli.main import main; main()'
 
-.PHONY: help book experiments test test-slow lint format data clean
+.PHONY: help book pdf experiments test test-slow lint format data clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' \
 	  Makefile
+	@echo "make book CHAPTER=name   only one page, for its author"
 	@echo
 	@echo "PROFILE=$(PROFILE)  SRGAN_DATA=$(SRGAN_DATA)  PYTHON=$(PYTHON)"
 
-book: $(READY)  ## train what is not trained yet, build the book
+ifdef CHAPTER
+# Only one page, for its author. What it says of other pages stays unresolved.
+book: $(READY)
+	@test -e "book/$(CHAPTER).md" || { echo "There is no chapter $(CHAPTER);\
+	 CHAPTER is one of: $(basename $(notdir $(wildcard book/*.md)))"; exit 1; }
+	$(RUN) -m srgan_lib experiments --profile $(PROFILE)
+	@mkdir -p _build/chapter
+	@printf 'format: jb-book\nroot: book/%s\nchapters:\n- file: %s\n' \
+	  $(CHAPTER) book/references > _build/chapter/_toc.yml
+	$(JUPYTER_BOOK) build . --toc _build/chapter/_toc.yml \
+	  --path-output _build/chapter -q
+	@echo "Open $(CURDIR)/_build/chapter/_build/html/book/$(CHAPTER).html"
+else
+book: $(READY) $(WHEEL)  ## train what is not trained yet, build the book
 	$(RUN) -m srgan_lib experiments --profile $(PROFILE)
 	$(JUPYTER_BOOK) build . -W -n --keep-going
+	@find _build/html/_static -name "*.map" -delete  # 3 MB nobody reads
 	@echo "Open $(CURDIR)/_build/html/index.html"
+endif
+
+# The library as one file, for who runs a chapter's notebook elsewhere.
+$(WHEEL): pyproject.toml $(shell find srgan_lib -type f -not -name "*.pyc" \
+  2>/dev/null) \
+  | $(READY)
+	@rm -rf build $(@D)
+	@mkdir -p $(@D)
+	@$(RUN) -c 'from setuptools import build_meta; \
+	  build_meta.build_wheel("$(@D)")' > _build/wheel.log 2>&1 \
+	  || { cat _build/wheel.log; exit 1; }
+	@rm -rf build
+	@touch $@
+
+pdf: book  ## print the built book as one PDF; needs Chromium
+	$(RUN) tools/print_book.py _build/html _build/book.pdf
+	@echo "Open $(CURDIR)/_build/book.pdf"
 
 experiments: $(READY)  ## only train what is not trained yet
 	$(RUN) -m srgan_lib experiments --profile $(PROFILE)

@@ -83,6 +83,7 @@ def comparison(kind, cell, images, alt, zoom, notes):
             f"<figcaption>{html.escape(label)}{note}</figcaption></figure>"
         )
     style = f"--w:{width};--h:{height};--zoom:{zoom}"
+    style += ";display:flex;flex-wrap:wrap"  # where sr.css is not, on Colab
     return HTML(
         f'<div class="{kind}" style="{style}">{"".join(figures)}</div>'
     )

@@ -2,6 +2,7 @@
 
 import functools
 import http.server
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -27,6 +28,14 @@ kernelspec:
   name: python3
 ---
 """
+
+
+def load(path):
+    """The module in a file that belongs to no package."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def environment(**changes):
@@ -64,7 +73,13 @@ class TinyBook:
         for name in ("book/_ext", "book/_static"):
             shutil.copytree(PROJECT / name, folder / name)
         shutil.copy(PROJECT / "book/references.bib", folder / "book")
+        self.write("srgan_lib/__init__.py", '__version__ = "0.1.0"')
         self.write("srgan_lib/__main__.py", "")
+        for name in ("photos", "profiles", "records", "weights"):
+            self.write(f"srgan_lib/{name}/a.json", "1")
+        self.write("README.md", "")
+        self.write("LICENSE", "")
+        self.write("NOTICE", "")
         self.write("runs/quick/run/metrics.json", "1")
         self.write("photographs/a.png", "1")
         self.write("_toc.yml", "format: jb-book\nroot: book/page\n")

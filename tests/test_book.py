@@ -1,7 +1,6 @@
 """The book's machinery, and what every chapter must keep to."""
 
 import importlib.metadata
-import importlib.util
 import re
 import time
 from types import SimpleNamespace
@@ -9,7 +8,7 @@ from types import SimpleNamespace
 import jupytext
 import pytest
 import yaml
-from book_fixtures import PROJECT, tiny_book  # noqa: F401
+from book_fixtures import PROJECT, load, tiny_book  # noqa: F401
 
 CHAPTERS = sorted((PROJECT / "book").glob("*.md"))
 
@@ -20,13 +19,6 @@ with open("../count", "a") as file:
     file.write("x")
 ```
 """
-
-
-def load(path):
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 fresh = load(PROJECT / "book/_ext/fresh.py")

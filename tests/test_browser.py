@@ -1,14 +1,21 @@
-"""Every page of the book in Chromium, and the sliders by hand."""
+"""Every page of the book in Chromium, its sliders by hand, and in print."""
 
-import re
+from contextlib import contextmanager
+from importlib.resources import files
 
 import pytest
 from book_fixtures import (  # noqa: F401
+    PROJECT,
     TinyBook,
     browser,
     built_book,
+    load,
     serve,
 )
+from bs4 import BeautifulSoup
+from pypdf import PdfReader
+
+print_book = load(PROJECT / "tools/print_book.py")
 
 pytestmark = pytest.mark.slow
 
@@ -18,8 +25,9 @@ LOOKS = [
 
 PATIENCE = 120_000  # ms; a page takes one second where nothing else runs
 
-# What a page looks like once everything on it has been loaded.
+# What a page looks like once everything on it is loaded and unfolded.
 INSPECT = """async () => {
+  for (const fold of document.querySelectorAll("details")) fold.open = true;
   const images = [...document.querySelectorAll("article img")];
   for (const image of images) image.loading = "eager";
   await Promise.all(images.map((image) => image.decode().catch(() => 0)));
@@ -46,25 +54,25 @@ INSPECT = """async () => {
 }"""
 
 
-def visit(browser, address, width=1440, scheme="light"):  # noqa: F811
-    """(what the page looks like, what went wrong while it was loaded)"""
-    home = re.match(r"\w+://[^/]*", address)[0]
+AXE = (files("axe_playwright_python") / "axe.min.js").read_text()
+# Rules that hold for a page, whatever it is about, and where they fail.
+AUDIT = """async () => {
+  const { violations } = await axe.run({ preload: false });
+  return violations.flatMap(({ id, nodes }) => nodes.map((node) =>
+    `${id}: ${node.target} ${node.failureSummary}`));
+}"""
+
+
+@contextmanager
+def looking(browser, home, width=1440, scheme="light"):  # noqa: F811
+    """visit(name) -> (an open page, what went wrong while it was loaded)"""
     context = browser.new_context(
-        viewport={"width": width, "height": 900}, color_scheme=scheme
+        viewport={"width": width, "height": 900},
+        color_scheme=scheme,
+        has_touch=width < 500,
     )
     context.set_default_timeout(PATIENCE)
-    page = context.new_page()
     wrong = []
-    page.on("pageerror", lambda error: wrong.append(f"script: {error}"))
-    page.on(
-        "console",
-        lambda line: line.type == "error" and wrong.append(line.text),
-    )
-    page.on("requestfailed", lambda r: wrong.append(f"failed: {r.url}"))
-    page.on(
-        "response",
-        lambda r: r.status >= 400 and wrong.append(f"{r.status}: {r.url}"),
-    )
 
     def only_home(route):
         if route.request.url.startswith((home, "data:")):
@@ -73,11 +81,28 @@ def visit(browser, address, width=1440, scheme="light"):  # noqa: F811
             wrong.append(f"foreign: {route.request.url}")
             route.abort()
 
+    def answered(response):
+        if response.status >= 400:
+            wrong.append(f"{response.status}: {response.url}")
+
+    def said(line):
+        if line.type == "error":
+            wrong.append(line.text)
+
     context.route("**/*", only_home)
-    page.goto(address, wait_until="load")
-    look = page.evaluate(INSPECT)
+    context.on("weberror", lambda e: wrong.append(f"script: {e.error}"))
+    context.on("console", said)
+    context.on("requestfailed", lambda r: wrong.append(f"failed: {r.url}"))
+    context.on("response", answered)
+    page = context.new_page()
+
+    def visit(name):
+        wrong.clear()
+        page.goto(f"{home}/{name}", wait_until="load")
+        return page, wrong
+
+    yield visit
     context.close()
-    return look, wrong
 
 
 def pages(html):
@@ -86,23 +111,57 @@ def pages(html):
     return sorted(p for p in found if not p.startswith(("_", "index.html")))
 
 
+def faults_of(look):
+    for fault in ("broken", "nameless", "filtered", "uneven"):
+        if look[fault]:
+            yield f"{fault}: {look[fault]}"
+    for text in look["bad"]:
+        yield f"formula: {text}"
+    if look["unset"]:
+        yield f"{look['unset']} formulas are not set"
+    if look["wide"] > 0:
+        yield f"{look['wide']} px wider than the window"
+
+
+def move_sliders(page):
+    """Move each slider of a page; yield what does not move."""
+    for number, box in enumerate(page.locator(".sr-slider").all()):
+        stage, knob = box.locator(".sr-stage"), box.locator("input")
+        stage.scroll_into_view_if_needed()
+        place = stage.bounding_box()
+        y = place["y"] + min(50, place["height"] / 2)
+
+        def at(share, place=place, y=y):
+            return place["x"] + share * place["width"], y
+
+        if page.viewport_size["width"] < 500:
+            page.touchscreen.tap(*at(0.75))
+        else:
+            page.mouse.move(*at(0.5))
+            page.mouse.down()
+            page.mouse.move(*at(0.75))
+            page.mouse.up()
+        if not 73 < float(knob.input_value()) < 77:
+            yield f"slider {number} stays at {knob.input_value()}"
+        knob.press("Home")
+        if knob.input_value() != "0":
+            yield f"slider {number} ignores the keyboard"
+
+
 def check_every_page(browser, home, html):  # noqa: F811
     faults, looks = [], {}
-    for name in pages(html):
-        for width, scheme in LOOKS:
-            look, wrong = visit(browser, f"{home}/{name}", width, scheme)
-            wrong += [
-                f"{fault}: {look[fault]}"
-                for fault in ("broken", "nameless", "filtered", "uneven")
-                if look[fault]
-            ]
-            wrong += [f"formula: {text}" for text in look["bad"]]
-            if look["unset"]:
-                wrong.append(f"{look['unset']} formulas are not set")
-            if look["wide"] > 0:
-                wrong.append(f"{look['wide']} px wider than the window")
-            faults += [f"{name}, {width} px, {scheme}: {w}" for w in wrong]
-            looks[name] = look
+    for width, scheme in LOOKS:
+        with looking(browser, home, width, scheme) as visit:
+            for name in pages(html):
+                page, wrong = visit(name)
+                look = page.evaluate(INSPECT)
+                found = [*wrong, *faults_of(look), *move_sliders(page)]
+                if width == 1440:
+                    page.evaluate(AXE)
+                    found += page.evaluate(AUDIT)
+                faults += [f"{name}, {width} px, {scheme}: {f}" for f in found]
+                look["sliders"] = page.locator(".sr-slider").count()
+                looks[name] = look
     return looks, faults
 
 
@@ -130,14 +189,88 @@ def test_every_page(browser, built_book, serve):  # noqa: F811
     assert not dead, "\n".join(dead)
     assert len(looks) > 10
     assert sum(look["formulas"] for look in looks.values()) > 10
+    assert sum(look["sliders"] for look in looks.values()) > 3
 
 
 def test_pages_open_from_the_disk(browser, built_book):  # noqa: F811
-    for name in pages(built_book):
-        if name != "search.html":
-            look, wrong = visit(browser, (built_book / name).as_uri())
-            assert not wrong, name
-            assert not look["unset"], name
+    with looking(browser, built_book.as_uri()) as visit:
+        for name in pages(built_book):
+            if name != "search.html":
+                page, wrong = visit(name)
+                look = page.evaluate(INSPECT)
+                assert not wrong, name
+                assert not look["unset"] and not look["broken"], name
+
+
+def test_search_finds(browser, built_book, serve):  # noqa: F811
+    with looking(browser, serve(built_book)) as visit:
+        page, wrong = visit("book/index.html")
+        page.keyboard.press("Control+k")
+        page.keyboard.type("PixelShuffle")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#search-results a[href*='srresnet.html']")
+        assert not wrong
+
+
+def test_pages_are_small(built_book):  # noqa: F811
+    size = sum(p.stat().st_size for p in built_book.rglob("*") if p.is_file())
+    assert size < 40e6
+
+
+# --- In print
+
+
+@pytest.fixture(scope="module")
+def pdf(browser, built_book, tmp_path_factory):  # noqa: F811
+    target = tmp_path_factory.mktemp("print") / "book.pdf"
+    print_book.print_book(built_book, target, browser)
+    return PdfReader(target)
+
+
+def outline_of(reader, items=None):
+    for item in reader.outline if items is None else items:
+        if isinstance(item, list):
+            yield from outline_of(reader, item)
+        else:
+            yield item.title, reader.get_destination_page_number(item)
+
+
+def test_pdf_is_the_whole_book(pdf, built_book):  # noqa: F811
+    texts = [page.extract_text() for page in pdf.pages]
+    outline = list(outline_of(pdf))
+    for name in print_book.page_names(built_book):
+        soup = BeautifulSoup((built_book / name).read_text(), "html.parser")
+        title = soup.select_one("article h1")
+        title.select_one(".headerlink").decompose()
+        title = " ".join(title.get_text().split())
+        (number,) = [n for text, n in outline if text == title]
+        text = " ".join(texts[number].split()).replace("ﬁ", "fi")
+        assert title in text
+    for number, text in enumerate(texts, 1):
+        assert text.split()[-1] == str(number)
+
+
+def test_code_is_printed_whole(pdf, built_book):  # noqa: F811
+    printed = "".join("".join(p.extract_text().split()) for p in pdf.pages)
+    page = (built_book / "book/srgan.html").read_text()
+    for code in BeautifulSoup(page, "html.parser").select(".input_area pre"):
+        for line in code.get_text().splitlines():
+            assert "".join(line.split()) in printed, line
+
+
+def test_links_of_the_pdf_stay_inside(pdf):
+    inside = 0
+    for page in pdf.pages:
+        for link in page.get("/Annots", ()):
+            link = link.get_object()
+            address = link.get("/A", {}).get("/URI", "")
+            assert not address or address.startswith("https://"), address
+            if "/Dest" in link:
+                assert link["/Dest"].removeprefix("/") in {
+                    n.removeprefix("/") for n in pdf.named_destinations
+                }
+                inside += 1
+    assert inside > 300
 
 
 # --- Sliders, on a page of our own

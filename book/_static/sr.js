@@ -91,3 +91,11 @@ const watch = new ResizeObserver((entries) => {
 });
 document.querySelectorAll(".sr-cell, .sr-slider").forEach((box) =>
   watch.observe(box.parentElement));
+
+/* For screen readers: the theme's sidebar is no landmark, so that its title
+   belongs to none, and docutils gives entries a role that a div may not have. */
+const sidebar = document.querySelector(".bd-sidebar-primary");
+sidebar?.setAttribute("role", "region");
+sidebar?.setAttribute("aria-label", "Sidebar");
+document.querySelectorAll("div[role=doc-biblioentry]").forEach((entry) =>
+  entry.removeAttribute("role"));
