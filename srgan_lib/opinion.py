@@ -614,6 +614,9 @@ def pair_figures(columns, values):
             **interval(spread[:, k]),
             "preferred": number(np.sum(wins[k]) / max(shown, 1)),
         }
+    # Each pair in both directions: to agree by chance is one in two then,
+    # in whichever order the methods are named.
+    both_ways = np.concatenate([values, 1 - values], axis=2)
     per_unit = {"raters": mean(values, 1), "images": mean(values, 0)}
     tests = [
         compare(
@@ -627,7 +630,7 @@ def pair_figures(columns, values):
     ]
     return {
         "methods": methods,
-        "alpha": agreement(values, "nominal"),
+        "alpha": agreement(both_ways, "nominal"),
         "tests": correct(tests),
     }
 

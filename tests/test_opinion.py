@@ -500,6 +500,23 @@ def test_pairs_by_hand(tmp_path):
     assert result["alpha"] == 1
 
 
+def test_agreement_on_pairs_does_not_depend_on_the_order_of_methods(tmp_path):
+    alphas = []
+    for names in (("alpha", "beta", "gamma"), ("gamma", "alpha", "beta")):
+        _, key = opinion.make_study(pictures(names), "pairs")
+        records = [
+            careful(key, "a"),
+            careful(key, "b"),
+            careful(key, "c", SCORES | {"alpha": 3, "beta": 2}),
+        ]
+        paths = [
+            write(tmp_path / f"{k}.json", record)
+            for k, record in enumerate(records)
+        ]
+        alphas.append(opinion.analyse(key, paths)["alpha"])
+    assert alphas[0] == pytest.approx(alphas[1]) and 0.4 < alphas[0] < 0.8
+
+
 def test_raters_who_do_not_tell_the_anchors_apart_are_set_aside(
     study, tmp_path
 ):
