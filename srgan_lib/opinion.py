@@ -170,7 +170,7 @@ def make_study(pictures, mode="mos", seed=0, title="", note="", zoom=1):
             for pair in pairs(methods)
         ]
     trials = label(trials, draw)
-    page = {
+    sheet = {
         "mode": mode,
         "title": title or "How good do these pictures look?",
         "note": note,
@@ -182,11 +182,11 @@ def make_study(pictures, mode="mos", seed=0, title="", note="", zoom=1):
         "trials": trials,
     }
     if mode == "pairs":
-        page["originals"] = {
+        sheet["originals"] = {
             trial: id_of[named[shown[0]][0], HR]
             for trial, shown in trials.items()
         }
-    study = {"id": sha256(json.dumps(page))[:16]} | page
+    study = {"id": sha256(json.dumps(sheet))[:16]} | sheet
     key = {
         "format": KEY,
         "study": study["id"],
@@ -333,9 +333,16 @@ def trial_order(key, rater):
     )
 
 
+def given(record):
+    """{trial: answer} of what was answered."""
+    return {
+        t: answer for t, answer, _ in record["answers"] if answer is not None
+    }
+
+
 def count(record):
     """How many answers it holds."""
-    return sum(answer is not None for _, answer, _ in record["answers"])
+    return len(given(record))
 
 
 def make_record(key, rater, answers):
@@ -378,8 +385,8 @@ def read_answers(key, paths, incomplete=False):
             why = f"is a duplicate: {first} is by {rater} too"
             left_out.append((path, why))
         rivals = [r for _, r in others if count(r) == count(best)]
-        if any(r["answers"] != best["answers"] for r in rivals):
-            why = f"contradicts another file by {rater}, as complete as it is"
+        if any(given(r) != given(best) for r in rivals):
+            why = f"contradicts another file by {rater}; remove one of them"
             left_out.append((first, why))
         else:
             records.append(best)
@@ -399,9 +406,7 @@ def tabulate(key, records):
     place = {frozenset(column): k for k, column in enumerate(columns)}
     values = np.full((len(records), len(key["images"]), len(columns)), np.nan)
     for rater, record in enumerate(records):
-        for trial, answer, _ in record["answers"]:
-            if answer is None:
-                continue
+        for trial, answer in given(record).items():
             shown = [named[picture] for picture in key["trials"][trial]]
             image = key["images"].index(shown[0][0])
             k = place[frozenset(method for _, method in shown)]

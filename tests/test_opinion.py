@@ -327,6 +327,19 @@ def test_of_one_rater_the_fullest_file_counts(study, tmp_path):
     assert all("duplicate" in why for _, why in left_out)
 
 
+def test_the_same_answers_at_another_pace_do_not_contradict(study, tmp_path):
+    _, key = study
+    slower = careful(key)
+    slower["answers"][0][2] += 500
+    slower["digest"] = opinion.digest(slower)
+    paths = [
+        write(tmp_path / "a.json", careful(key)),
+        write(tmp_path / "b.json", slower),
+    ]
+    found, left_out = opinion.read_answers(key, paths)
+    assert len(found) == 1 and "duplicate" in left_out[0][1]
+
+
 def test_contradicting_files_of_one_rater_are_all_left_out(study, tmp_path):
     _, key = study
     other = SCORES | {"alpha": 4, "gamma": 2}
