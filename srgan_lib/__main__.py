@@ -172,6 +172,65 @@ def upscale_files(
         print(target)
 
 
+# --- srgan opinion -------------------------------------------------------
+
+opinion_app = typer.Typer(
+    help="Ask people: a blind rating study, and its analysis.",
+    no_args_is_help=True,
+)
+app.add_typer(opinion_app, name="opinion")
+
+
+@opinion_app.command("sheet")
+def opinion_sheet(
+    folder: Annotated[
+        Path, typer.Argument(help="METHOD/IMAGE.png, hr/IMAGE.png; or runs.")
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", help="An HTML file.")],
+    test_set: Annotated[
+        str | None, typer.Option("--set", help="Of a folder of runs.")
+    ] = None,
+    pairs: Annotated[
+        bool, typer.Option("--pairs", help="Compare, instead of scoring.")
+    ] = False,
+    crop: Annotated[
+        int | None, typer.Option(min=16, help="Central pixels a side.")
+    ] = None,
+    zoom: Annotated[int, typer.Option(min=1, max=8)] = 1,
+    seed: int = 0,
+    title: str = "",
+    note: Annotated[str, typer.Option(help="A word to the raters.")] = "",
+    force: Annotated[bool, typer.Option(help="Overwrite.")] = False,
+):
+    """Make the page that raters open, and the key that they must not see."""
+    from srgan_lib import opinion  # takes a second: not for every command
+
+    mode = "pairs" if pairs else "mos"
+    pictures = opinion.read_pictures(folder, test_set)
+    if crop:
+        pictures = opinion.central(pictures, crop)
+    study, key = opinion.make_study(pictures, mode, seed, title, note, zoom)
+    for path in opinion.write_sheet(out, study, key, force):
+        print(path)
+    print(f"{len(key['trials'])} questions about {len(key['images'])} images")
+
+
+@opinion_app.command("analyse")
+def opinion_analyse(
+    files: Annotated[list[Path], typer.Argument(metavar="FILES...")],
+    key: Annotated[Path, typer.Option(help="The .key.json of the sheet.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="A folder.")],
+    incomplete: Annotated[bool, typer.Option(help="Use them too.")] = False,
+):
+    """Say what the saved answers say: a table, a plot, and JSON."""
+    from srgan_lib import opinion
+
+    result = opinion.analyse(opinion.read_key(key), files, incomplete)
+    print(opinion.report(result))
+    for path in opinion.write_result(out, result):
+        print(path)
+
+
 def main():
     """Run the command; what the user can mend is one line, no traceback."""
     try:
