@@ -215,7 +215,7 @@ class Frugal(nn.Module):
 class SelfEnsemble(nn.Module):
     """The mean of a generator's answers to eight flips and turns of lr.
 
-    Each answer is turned back first. Timofte et al. (2016), section 3.5.
+    Each answer is turned back first. Timofte et al. (2016).
     (N, 3, H, W) -> (N, 3, sH, sW)
     """
 
@@ -283,8 +283,7 @@ class ZeroToOne(nn.Module):
         self.register_buffer("std", std)
 
     def forward(self, rgb):
-        sr = self.generator((rgb - self.mean) / self.std)
-        return ((sr + 1) / 2).clamp(0, 1)
+        return (self.generator((rgb - self.mean) / self.std) + 1) / 2
 
 
 def export_onnx(generator, path):
