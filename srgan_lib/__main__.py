@@ -8,12 +8,18 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from tqdm import tqdm
 
-from srgan_lib import data_lists, evaluation, experiments, training
+from srgan_lib import (
+    data_lists,
+    evaluation,
+    experiments,
+    inference,
+    photographs,
+    training,
+)
 from srgan_lib.config import load_profile
 from srgan_lib.errors import UserError
-from srgan_lib.images import read_image, write_image
-from srgan_lib.inference import load_generator, upscale
 from srgan_lib.losses import EfficientNetFeatures
 
 app = typer.Typer(
@@ -133,9 +139,9 @@ def evaluate(
         scale = 4
         enlarge = functools.partial(experiments.imresize.imresize, scale=scale)
     else:
-        generator = load_generator(model)
+        generator = inference.load_generator(model)
         scale = 2 ** len(generator.upscale)
-        enlarge = functools.partial(upscale, generator)
+        enlarge = functools.partial(inference.upscale, generator)
     names = sets or [
         name
         for name, found in data_lists.SETS.items()
@@ -155,21 +161,82 @@ def evaluate(
 
 
 @app.command("upscale")
-def upscale_files(
-    inputs: Annotated[list[Path], typer.Argument(metavar="IN...")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="A folder.")],
-    model: str = "srgan",
-    tile: Annotated[int | None, typer.Option(min=16)] = None,
+def upscale_photographs(
+    inputs: Annotated[
+        list[Path], typer.Argument(metavar="IN...", help="Files and folders.")
+    ],
+    out: Annotated[
+        Path, typer.Option("-o", "--out", help="A folder; a file for one.")
+    ],
+    model: Annotated[
+        str | None, typer.Option(help="A name, a file or a run's folder.")
+    ] = None,
+    tile: Annotated[
+        int | None, typer.Option(min=16, help="Pixels; else as memory allows.")
+    ] = None,
+    ensemble: Annotated[
+        bool, typer.Option(help="The mean of eight answers: 8 times longer.")
+    ] = False,
     force: Annotated[bool, typer.Option(help="Overwrite.")] = False,
 ):
-    """Enlarge photographs."""
-    generator = load_generator(model)
-    for path in inputs:
-        target = out / f"{path.stem}.png"
-        if target.exists() and not force:
-            raise UserError(f"{target} exists; say --force to overwrite it.")
-        write_image(target, upscale(generator, read_image(path), tile))
-        print(target)
+    """Enlarge photographs; their alpha, profile and EXIF are kept."""
+    paths = photographs.find_photographs(inputs)
+    outputs = photographs.plan_outputs(paths, out)
+    accelerator = training.make_accelerator()
+    generator = inference.load_generator(model or default_model())
+    generator = inference.Frugal(inference.fold_batch_norm(generator))
+    generator.to(accelerator.device)
+    if ensemble:
+        generator = inference.SelfEnsemble(generator)
+    if tile is None:
+        free = inference.free_memory(accelerator.device)
+        tile = inference.fitting_tile(generator, free)
+
+    def enlarge(image):
+        bar = functools.partial(tqdm, desc=path.name, unit="tile", leave=False)
+        with accelerator.autocast():
+            return inference.upscale(generator, image, tile, bar)
+
+    faults = []
+    for path, target in outputs.items():
+        try:
+            if target.exists() and not force:
+                raise UserError(f"{target} exists; --force overwrites it.")
+            photograph = photographs.read_photograph(path)
+            photograph = photographs.enlarge_photograph(photograph, enlarge)
+            photographs.write_photograph(target, photograph)
+            print(target, flush=True)
+        except UserError as fault:  # the others can still be done
+            faults.append(str(fault))
+    if faults:
+        raise UserError("\nsrgan: ".join(faults))
+
+
+def default_model():
+    """The shipped SRGAN; until it is shipped, the last run made here."""
+    if "srgan" in inference.shipped_names():
+        return "srgan"
+    config = experiments.current_profile()
+    folder = experiments.runs_folder(config) / list(config.runs)[-1]
+    if not (folder / "weights.safetensors").exists():
+        raise UserError(
+            "No weights are shipped yet, and no run is finished here; train "
+            "with `srgan experiments`, or name weights with --model."
+        )
+    print(f"No weights are shipped yet; taking {folder}.", file=sys.stderr)
+    return folder
+
+
+@app.command("export")
+def export_onnx(
+    model: Annotated[
+        str, typer.Argument(help="A name, a file or a run's folder.")
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT.onnx")],
+):
+    """Write a generator as an ONNX file, for programs without PyTorch."""
+    inference.export_onnx(inference.load_generator(model), out)
+    print(f"{out}: `lr` to `sr`, RGB from 0 to 1, any number and size")
 
 
 # --- srgan opinion -------------------------------------------------------

@@ -46,6 +46,23 @@ def read_image(path):
     applied. What would lose information in silence (alpha, 16 bits, several
     frames) and what is no whole picture is a UserError.
     """
+    with open_picture(path) as picture:
+        if has_alpha(picture):
+            raise UserError(
+                f"{path} has an alpha channel; flatten it onto a background "
+                "first."
+            )
+        picture = ImageOps.exif_transpose(picture)
+        return np.asarray(picture.convert("RGB"))
+
+
+@contextmanager
+def open_picture(path):
+    """Open an image file with Pillow, for as long as it is read.
+
+    What is no whole picture of one frame and 8 bits is a UserError, also
+    where Pillow finds out only when it decodes the pixels.
+    """
     path = Path(path)
     if not path.exists():
         raise UserError(f"{path}: there is no such file; check the path.")
@@ -55,8 +72,8 @@ def read_image(path):
         with Image.open(path) as picture:
             if fault := _fault(picture):
                 raise UserError(f"{path} {fault}.")
-            picture = ImageOps.exif_transpose(picture)
-            return np.asarray(picture.convert("RGB"))
+            yield picture
+        return
     except UserError:
         raise
     except UnidentifiedImageError:
@@ -72,11 +89,14 @@ def read_image(path):
     raise UserError(f"{path} {reason}.")
 
 
+def has_alpha(picture):
+    """Whether an opened picture is transparent somewhere."""
+    return "transparency" in picture.info or picture.mode[-1] in "Aa"
+
+
 def _fault(picture):
     """Why an opened picture is refused, and the cure; None if it is fine."""
     rawmodes = [str(part) for tile in picture.tile for part in tile]
-    if "transparency" in picture.info or picture.mode[-1] in "Aa":
-        return "has an alpha channel; flatten it onto a background first"
     if picture.mode[0] in "IF" or any(";16" in raw for raw in rawmodes):
         return "has more than 8 bits a channel; convert it to 8 bits first"
     # An MPO is a phone's JPEG with previews behind it: no animation.
@@ -90,7 +110,7 @@ def write_image(path, image):
 
     The suffix tells the format (FORMATS), PNG if there is none.
     """
-    path, image = Path(path), np.asarray(image)
+    image = np.asarray(image)
     gray = image.ndim == 2
     color = image.ndim == 3 and image.shape[2] == 3
     if image.dtype != np.uint8 or not (gray or color) or image.size == 0:
@@ -98,19 +118,26 @@ def write_image(path, image):
             "write_image takes uint8 (H, W, 3) or (H, W), "
             f"not {image.dtype} {image.shape}"
         )
+    save_picture(path, Image.fromarray(image))
+
+
+def save_picture(path, picture, **extras):
+    """Write a picture of Pillow; extras: what to put in beside its pixels."""
+    path = Path(path)
     if path.suffix.lower() not in FORMATS:
         known = " ".join(filter(None, FORMATS))
         raise UserError(f"{path}: unknown kind of image; use one of {known}.")
     kind = FORMATS[path.suffix.lower()]
     # In memory first: Pillow, writing a file, overlooks that a disk is full.
     encoded = io.BytesIO()
-    options = SAVE_OPTIONS.get(kind, {})
+    options = SAVE_OPTIONS.get(kind, {}) | extras
     try:
-        Image.fromarray(image).save(encoded, kind, **options)
+        picture.save(encoded, kind, **options)
     except (OSError, ValueError) as error:
-        size = f"{image.shape[1]} x {image.shape[0]}"
+        size = f"{picture.width} x {picture.height}"
         raise UserError(
-            f"{path}: {kind} cannot hold {size} pixels; use .png."
+            f"{path}: {kind} cannot hold {size} pixels of the kind "
+            f"{picture.mode}; use .png."
         ) from error
     with atomic_write(path) as temporary:
         temporary.write_bytes(encoded.getvalue())

@@ -1,22 +1,43 @@
-"""Using a trained generator: load it, enlarge an image with it."""
+"""Using a trained generator: load it, enlarge an image of any size with it."""
 
+import copy
+import hashlib
+import importlib.util
+import io
+import itertools
 import json
+import math
 from pathlib import Path
 
+import psutil
 import torch
 from easydict import EasyDict
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from srgan_lib.checkpoints import load_weights, read_weights
 from srgan_lib.errors import UserError
 from srgan_lib.images import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    atomic_write,
     denormalize_sr,
     normalize_lr,
     to_image,
     to_tensor,
 )
-from srgan_lib.models import Generator
+from srgan_lib.models import ConvolutionalBlock, Generator
 
 WEIGHTS = Path(__file__).parent / "weights"
+GIB = 2**30
+
+
+# --- loading -------------------------------------------------------------
+
+
+def shipped_names():
+    """The names of the weights that come with the library."""
+    return sorted(path.stem for path in WEIGHTS.glob("*.safetensors"))
 
 
 def load_generator(name_or_path):
@@ -26,13 +47,13 @@ def load_generator(name_or_path):
     folder of a run. The architecture stands in the file's metadata.
     """
     path = Path(name_or_path)
-    shipped = WEIGHTS / f"{name_or_path}.safetensors"
-    if shipped.is_file():
-        path = shipped
+    names = shipped_names()
+    if str(name_or_path) in names:
+        path = WEIGHTS / f"{name_or_path}.safetensors"
+        verify_shipped(path)
     elif path.is_dir():
         path = path / "weights.safetensors"
     elif not path.is_file():
-        names = sorted(p.stem for p in WEIGHTS.glob("*.safetensors"))
         raise UserError(
             f"There is no generator '{name_or_path}'; name one of "
             f"{', '.join(names) or 'none shipped yet'}, a .safetensors "
@@ -55,51 +76,238 @@ def load_generator(name_or_path):
     return generator.eval().to(memory_format=torch.channels_last)
 
 
+def verify_shipped(path):
+    """Compare shipped weights with the record of where they come from.
+
+    The .json beside them tells their SHA-256 and their architecture.
+    """
+    record = path.with_suffix(".json")
+    try:
+        provenance = json.loads(record.read_text(encoding="utf-8"))
+        expected = provenance["sha256"], provenance["architecture"]
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(
+            f"{record} does not tell the SHA-256 and the architecture of "
+            f"{path.name}; install the package again."
+        ) from error
+    with open(path, "rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    _, metadata = read_weights(path)
+    if (found, json.loads(metadata.get("architecture", "0"))) != expected:
+        raise UserError(
+            f"{path} is not the file that {record.name} describes; install "
+            "the package again."
+        )
+
+
+# --- enlarging -----------------------------------------------------------
+
+
 @torch.inference_mode()
-def upscale(generator, image, tile=None):
+def upscale(generator, image, tile=None, progress=iter):
     """Enlarge uint8 (H, W, 3) to uint8 (sH, sW, 3).
 
     tile: side, in pixels of `image`, of the squares to work on one by one
-    where memory is short; None does it whole. Tiles overlap by the
-    receptive field, so that their seams do not show.
+    where memory is short; None does it whole. progress: wraps the list of
+    tiles, as tqdm does.
     """
     generator.eval()
-    if tile is None:
-        return _upscale_whole(generator, image)
-    margin = receptive_margin(generator)
-    height, width = image.shape[:2]
-    rows = []
-    for top in range(0, height, tile):
-        row = []
-        for left in range(0, width, tile):
-            y, x = max(0, top - margin), max(0, left - margin)
-            piece = image[y : top + tile + margin, x : left + tile + margin]
-            large = _upscale_whole(generator, piece)
-            scale = large.shape[0] // piece.shape[0]
-            y, x = (top - y) * scale, (left - x) * scale
-            size = tile * scale
-            row.append(torch.from_numpy(large[y : y + size, x : x + size]))
-        rows.append(torch.cat(row, dim=1))
-    return torch.cat(rows).numpy()
-
-
-def _upscale_whole(generator, image):
     device = next(generator.parameters()).device
-    lr = normalize_lr(to_tensor(image).to(device))[None]
-    sr = generator(lr.contiguous(memory_format=torch.channels_last))
-    return to_image(denormalize_sr(sr[0]))
+
+    def enlarge(lr):
+        return denormalize_sr(generator(normalize_lr(lr.to(device)))).cpu()
+
+    tile = tile or max(image.shape[:2])
+    margin = receptive_margin(generator)
+    lr = to_tensor(image)[None]
+    return to_image(in_tiles(enlarge, lr, tile, margin, progress)[0])
 
 
-def receptive_margin(generator):
+def in_tiles(function, x, tile, margin, progress=iter):
+    """function(x), computed on squares of `tile` pixels, one by one.
+
+    Each square is handed over with `margin` pixels more on all sides, as
+    far as x has them, and what became of these is cut off again. With the
+    function's receptive field as margin, no seam can show.
+    x: (N, C, H, W); function: to (N, C', sH, sW)
+    """
+    height, width = x.shape[-2:]
+    corners = itertools.product(range(0, height, tile), range(0, width, tile))
+    whole = None
+    for top, left in progress(list(corners)):
+        above, before = min(margin, top), min(margin, left)
+        piece = function(
+            x[
+                ...,
+                top - above : top + tile + margin,
+                left - before : left + tile + margin,
+            ].contiguous(memory_format=torch.channels_last)
+        )
+        if whole is None:
+            rows = min(tile + margin, height)
+            scale = piece.shape[-2] // rows
+            size = (*piece.shape[:2], height * scale, width * scale)
+            whole = piece.new_empty(size)
+        hole = whole[
+            ...,
+            top * scale : (top + tile) * scale,
+            left * scale : (left + tile) * scale,
+        ]
+        piece = piece[..., above * scale :, before * scale :]
+        hole.copy_(piece[..., : hole.shape[-2], : hole.shape[-1]])
+    return whole
+
+
+def receptive_margin(network):
     """How many lr pixels away a pixel can still be felt.
 
     Each convolution reaches (kernel - 1) / 2 pixels of its own grid, which
     is finer than lr's after each shuffle.
     """
     reach, finer = 0.0, 1
-    for module in generator.modules():
-        if isinstance(module, torch.nn.Conv2d):
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
             reach += (module.kernel_size[0] - 1) / 2 / finer
-        elif isinstance(module, torch.nn.PixelShuffle):
+        elif isinstance(module, nn.PixelShuffle):
             finer *= module.upscale_factor
     return int(reach) + 1
+
+
+# --- generators made of generators: faster, smaller, better --------------
+
+
+def fold_batch_norm(generator):
+    """A copy with each batch norm made part of the convolution before it.
+
+    In eval mode a batch norm multiplies and adds fixed numbers, and so does
+    a convolution's last step: one can do both.
+    """
+    folded = copy.deepcopy(generator).eval()
+    for block in folded.modules():
+        if isinstance(block, ConvolutionalBlock):
+            for k, layer in enumerate(block):
+                if isinstance(layer, nn.BatchNorm2d):
+                    block[k - 1] = fuse_conv_bn_eval(block[k - 1], layer)
+                    block[k] = nn.Identity()
+    return folded.to(memory_format=torch.channels_last)
+
+
+class Frugal(nn.Module):
+    """A generator in a fraction of its memory: the last layers in tiles.
+
+    The last layers see far more pixels than the others (16 times as many
+    at x4), but reach only a few pixels of lr: small tiles waste little.
+    (N, 3, H, W) -> (N, 3, sH, sW)
+    """
+
+    def __init__(self, generator, tile=64):
+        super().__init__()
+        self.generator, self.tile = generator, tile
+
+    def forward(self, lr):
+        g = self.generator
+        features = g.head(lr)
+        features = features + g.merge(g.residual_blocks(features))
+        last = nn.Sequential(g.upscale, g.tail)
+        return in_tiles(last, features, self.tile, receptive_margin(last))
+
+
+class SelfEnsemble(nn.Module):
+    """The mean of a generator's answers to eight flips and turns of lr.
+
+    Each answer is turned back first. Timofte et al. (2016).
+    (N, 3, H, W) -> (N, 3, sH, sW)
+    """
+
+    def __init__(self, generator):
+        super().__init__()
+        self.generator = generator
+
+    def forward(self, lr):
+        total = 0
+        for turns, flip in itertools.product(range(4), (False, True)):
+            turned = torch.rot90(lr, turns, (2, 3))
+            sr = self.generator(turned.flip(3) if flip else turned).float()
+            sr = sr.flip(3) if flip else sr
+            total += torch.rot90(sr, -turns, (2, 3))
+        return total / 8
+
+
+# --- memory --------------------------------------------------------------
+
+
+def free_memory(device):
+    """Bytes that can be had on a device now."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return psutil.virtual_memory().available
+
+
+def memory_per_pixel(generator):
+    """About how many bytes a Frugal generator takes for a pixel of lr.
+
+    What is larger: five maps of features in the residual blocks, or, at
+    the end, seven copies of the colors on their way to uint8.
+    """
+    layers = list(generator.modules())
+    channels = [m for m in layers if isinstance(m, nn.Conv2d)][-1].in_channels
+    shuffles = (m for m in layers if isinstance(m, nn.PixelShuffle))
+    scale = math.prod(m.upscale_factor for m in shuffles)
+    return 4 * max(5 * channels, 7 * 3 * scale**2)  # float32: 4 bytes
+
+
+def fitting_tile(generator, free):
+    """The side of the tiles of a Frugal generator, given free bytes.
+
+    They take half of what is free, and never more than 2 GiB: still larger
+    tiles gain nothing.
+    """
+    pixels = min(free / 2, 2 * GIB) / memory_per_pixel(generator)
+    return max(16, int(math.sqrt(pixels)) - 2 * receptive_margin(generator))
+
+
+# --- other programs ------------------------------------------------------
+
+
+class ZeroToOne(nn.Module):
+    """A generator for RGB from 0 to 1, (N, 3, H, W), in and out."""
+
+    def __init__(self, generator):
+        super().__init__()
+        self.generator = generator
+        mean, std = (
+            torch.tensor(values).reshape(3, 1, 1)
+            for values in (IMAGENET_MEAN, IMAGENET_STD)
+        )
+        self.register_buffer("mean", mean)
+        self.register_buffer("std", std)
+
+    def forward(self, rgb):
+        return (self.generator((rgb - self.mean) / self.std) + 1) / 2
+
+
+def export_onnx(generator, path):
+    """Write a generator for programs without PyTorch, as an ONNX file.
+
+    Its input `lr` and its output `sr` are RGB from 0 to 1, (N, 3, H, W);
+    N, H and W are free.
+    """
+    if importlib.util.find_spec("onnx") is None:
+        raise UserError(
+            f"To write {path} needs the package onnx: `pip install onnx`."
+        )
+    encoded = io.BytesIO()
+    torch.onnx.export(
+        ZeroToOne(fold_batch_norm(generator)).cpu().eval(),
+        (torch.rand(1, 3, 24, 16),),
+        encoded,
+        input_names=["lr"],
+        output_names=["sr"],
+        dynamic_axes={
+            "lr": {0: "n", 2: "h", 3: "w"},
+            "sr": {0: "n", 2: "sh", 3: "sw"},
+        },
+        dynamo=False,  # needs onnx only; the other way onnxscript as well
+    )
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(encoded.getvalue())

@@ -1,0 +1,208 @@
+"""A photograph as its file holds it: colors, alpha, color profile, EXIF.
+
+Training and measuring want nothing but colors (`images.read_image`). Who
+brings a photograph wants back all that came with it.
+"""
+
+import mimetypes
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+from scipy import ndimage
+
+from srgan_lib.errors import UserError
+from srgan_lib.images import FORMATS, has_alpha, open_picture, save_picture
+from srgan_lib.imresize import imresize
+
+GRAY_MODES = ("1", "L", "LA", "La")
+COLOR_MODES = ("P", "PA", "RGB", "RGBA", "RGBa", "RGBX")
+
+# What holds gray, alpha, profile, EXIF, and pictures of any size (but for
+# JPEG and alpha).
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+
+# EXIF's tags for width and height: the picture's, and those of its table
+# of camera settings.
+SIZE_TAGS, CAMERA_SIZE_TAGS = (256, 257), (40962, 40963)
+CAMERA_TABLE = 34665
+# What is true of the file that was read, and not of the next one: its
+# orientation, and how a TIFF stores bits, strips, tiles, palette, profile.
+STORAGE_TAGS = (
+    *(254, 255, 258, 259, 262, 263, 266, 273, 274, 277, 278, 279, 284, 317),
+    *(320, 322, 323, 324, 325, 330, 338, 339, 347, 513, 514, 529, 530, 531),
+    *(532, 700, 34675),
+)
+
+
+# --- which files ---------------------------------------------------------
+
+
+def find_photographs(places):
+    """The paths of files as they are, of folders their image files, sorted.
+
+    What is an image is told by the name; what lies deeper is left.
+    """
+    paths = []
+    for place in map(Path, places):
+        if not place.is_dir():
+            paths.append(place)
+            continue
+        inside = sorted(filter(looks_like_image, place.iterdir()))
+        if not inside:
+            raise UserError(f"{place} has no image files; name another.")
+        paths += inside
+    return list(dict.fromkeys(paths))
+
+
+def looks_like_image(path):
+    kind = mimetypes.guess_type(path.name)[0] or ""
+    hidden = path.name.startswith(".")
+    return kind.startswith("image/") and not hidden and path.is_file()
+
+
+def plan_outputs(paths, out):
+    """{input: output}; no two outputs alike, and none that is an input.
+
+    out: a folder, for NAME.png of each input; or, for a single input, a
+    file with one of SUFFIXES.
+    """
+    out = Path(out)
+    if out.is_dir() or out.suffix.lower() not in FORMATS or not out.suffix:
+        return check_outputs({p: out / f"{p.stem}.png" for p in paths})
+    if out.suffix.lower() not in SUFFIXES:
+        raise UserError(
+            f"{out}: such files do not keep all that photographs have; take "
+            f"one of {' '.join(SUFFIXES)}."
+        )
+    if len(paths) != 1:
+        raise UserError(
+            f"{out} is one file, for {len(paths)} photographs; name a folder."
+        )
+    return check_outputs({paths[0]: out})
+
+
+def check_outputs(outputs):
+    """Refuse what would be lost: an input, or one of two outputs."""
+    inputs = {path.resolve(): path for path in outputs}
+    seen = {}
+    for path, target in outputs.items():
+        if target.resolve() in inputs:
+            raise UserError(
+                f"{target} is itself a photograph to enlarge; name another "
+                "folder with -o."
+            )
+        # Some file systems do not tell a.png from A.png.
+        first = seen.setdefault(str(target).casefold(), path)
+        if first is not path:
+            raise UserError(
+                f"{first} and {path} would both become {target}; enlarge "
+                "them into two folders."
+            )
+    return outputs
+
+
+# --- reading, enlarging, writing -----------------------------------------
+
+
+@dataclass
+class Photograph:
+    """image: uint8 (H, W, 3), upright; alpha: uint8 (H, W), or None."""
+
+    image: np.ndarray
+    alpha: np.ndarray | None = None
+    gray: bool = False  # one channel in the file; three equal ones here
+    icc_profile: bytes | None = None
+    exif: Image.Exif = field(default_factory=Image.Exif)
+
+
+def read_photograph(path):
+    """Read a photograph with all that is kept of it.
+
+    More than 8 bits, several frames, inks (CMYK) and what is no whole
+    picture are a UserError.
+    """
+    with open_picture(path) as picture:
+        mode = picture.mode
+        if mode not in GRAY_MODES + COLOR_MODES:
+            raise UserError(
+                f"{path} has colors of the kind {mode}; convert it to RGB "
+                "first."
+            )
+        exif = kept_exif(picture.getexif())  # read while the file is open
+        upright = ImageOps.exif_transpose(picture)
+        colors = upright.convert("RGBA" if has_alpha(picture) else "RGB")
+        pixels = np.asarray(colors)
+        return Photograph(
+            image=np.ascontiguousarray(pixels[..., :3]),
+            alpha=pixels[..., 3] if pixels.shape[2] == 4 else None,
+            gray=mode in GRAY_MODES,
+            icc_profile=picture.info.get("icc_profile"),
+            exif=exif,
+        )
+
+
+def enlarge_photograph(photograph, enlarge):
+    """Enlarge colors and alpha; the rest stays.
+
+    enlarge: from uint8 (H, W, 3) to uint8 (sH, sW, 3). Alpha, which is no
+    photograph, is enlarged by bicubic interpolation.
+    """
+    image, alpha = photograph.image, photograph.alpha
+    if alpha is None:
+        return replace(photograph, image=enlarge(image))
+    sr = enlarge(bleed(image, alpha))
+    alpha = imresize(alpha, sr.shape[0] // alpha.shape[0])
+    return replace(photograph, image=sr, alpha=alpha)
+
+
+def bleed(image, alpha):
+    """Give the pixels that nobody sees the color of the nearest seen one.
+
+    What a file holds there is often black, and would darken the rim.
+    """
+    hidden = alpha == 0
+    if hidden.all() or not hidden.any():
+        return image
+    rows, columns = ndimage.distance_transform_edt(
+        hidden, return_distances=False, return_indices=True
+    )
+    return image[rows, columns]
+
+
+def write_photograph(path, photograph):
+    """Write a photograph; the suffix tells the format."""
+    picture = Image.fromarray(photograph.image)
+    if photograph.gray:
+        picture = picture.convert("L")
+    if photograph.alpha is not None:
+        picture.putalpha(Image.fromarray(photograph.alpha))
+    extras = {}
+    if photograph.exif:
+        extras["exif"] = sized_exif(photograph.exif, picture.size).tobytes()
+    if photograph.icc_profile:
+        extras["icc_profile"] = photograph.icc_profile
+    save_picture(path, picture, **extras)
+
+
+def kept_exif(exif):
+    """A copy of a file's EXIF, without what is true of that file alone."""
+    kept = Image.Exif()
+    kept.load(exif.tobytes())
+    for tag in STORAGE_TAGS:
+        kept.pop(tag, None)
+    return kept
+
+
+def sized_exif(exif, size):
+    """A copy of EXIF, with (width, height) corrected where it has them."""
+    sized = kept_exif(exif)
+    tables = [(sized, SIZE_TAGS)]
+    if CAMERA_TABLE in sized:
+        tables.append((sized.get_ifd(CAMERA_TABLE), CAMERA_SIZE_TAGS))
+    for table, tags in tables:
+        for tag, pixels in zip(tags, size, strict=True):
+            if tag in table:
+                table[tag] = pixels
+    return sized

@@ -1,0 +1,107 @@
+"""The tool that ships weights, on runs of a second."""
+
+import functools
+import hashlib
+import importlib.util
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import Features, tiny_config, write_pictures
+
+from srgan_lib import inference, training
+from srgan_lib.checkpoints import read_weights
+from srgan_lib.data_lists import SETS, ImageSet
+from srgan_lib.errors import UserError
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+TOOL = Path(__file__).parents[1] / "tools" / "ship_weights.py"
+
+
+@pytest.fixture
+def tool():
+    spec = importlib.util.spec_from_file_location("ship_weights", TOOL)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """A run in its folder, and its set `Tiny`; the weights go beside it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(inference, "WEIGHTS", tmp_path / "weights")
+    paths = write_pictures(tmp_path / "pictures")
+    tiny_set = ImageSet("test", 2, (tmp_path / "pictures",))
+    monkeypatch.setitem(SETS, "Tiny", tiny_set)
+    config = tiny_config(first={"network": "srresnet"})
+    config.name, config.train_sets = "tiny", ["Tiny"]
+    lrs = write_pictures(tmp_path / "lr", ((12, 10), (12, 10)))
+    pairs = list(zip(paths, lrs, strict=True))
+    folder = tmp_path / "run"
+    return functools.partial(
+        training.train, config, "first", folder, pairs, key="a key"
+    )
+
+
+def ship(tool, folder):
+    return tool.ship(folder, "mine", ["Tiny"], Features(), inference.WEIGHTS)
+
+
+def test_what_is_shipped_is_loaded_by_its_name(tool, run, tmp_path):
+    run()
+    path = ship(tool, tmp_path / "run")
+    loaded = inference.load_generator("mine").state_dict()
+    trained = inference.load_generator(tmp_path / "run").state_dict()
+    state, _ = read_weights(path)
+    for key, value in trained.items():
+        torch.testing.assert_close(loaded[key], value, atol=1e-3, rtol=1e-3)
+        if value.is_floating_point():
+            assert state[key].dtype == torch.float16
+
+
+def test_the_provenance_tells_where_weights_come_from(tool, run, tmp_path):
+    run()
+    path = ship(tool, tmp_path / "run")
+    found = json.loads(path.with_suffix(".json").read_text())
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert found["sha256"] == digest
+    assert found["architecture"]["G"]["n_channels"] == 4
+    assert found["data"] == {"sets": ["Tiny"], "images": 2}
+    assert found["profile"] == "tiny" and found["key"] == "a key"
+    assert found["steps"] == found["steps_planned"] == 6
+    assert found["seeds"] == [0] and found["hours"] > 0
+    assert found["hardware"]["torch"] == torch.__version__
+    assert re.fullmatch(r"\d+\.\d+\.\d+, commit \S+", found["code"])
+    assert found["judge"] == Features.name
+    assert 5 < found["metrics"]["Tiny"]["psnr"] < 50
+    assert abs(found["half_precision_costs_db"]["Tiny"]) < 0.01
+    card = path.with_suffix(".md").read_text()
+    assert digest in card and "6 of 6" in card
+    assert f"{found['metrics']['Tiny']['psnr']:.4f}" in card
+
+
+def test_a_run_that_still_trains_is_shipped_as_far_as_it_is(
+    tool, run, tmp_path
+):
+    run()
+    finished = inference.load_generator(tmp_path / "run").state_dict()
+    (tmp_path / "run" / "weights.safetensors").unlink()
+    generator, _, steps = tool.read_run(tmp_path / "run")
+    assert steps == 6 and not generator.training
+    found = generator.state_dict()
+    assert all(torch.equal(found[key], finished[key]) for key in finished)
+
+
+def test_weights_that_half_precision_harms_are_not_shipped(
+    tool, run, tmp_path, monkeypatch
+):
+    run()
+    spoiled = inference.load_generator(tmp_path / "run")
+    spoiled.tail[0].bias.data.add_(1)
+    monkeypatch.setattr(tool, "in_half_precision", lambda g: spoiled)
+    with pytest.raises(UserError, match=r"Half precision costs .* on Tiny"):
+        ship(tool, tmp_path / "run")
+    assert not inference.WEIGHTS.exists()

@@ -1,0 +1,201 @@
+"""Ship a run's weights with the library: python tools/ship_weights.py RUN NAME
+
+By hand, once in a while. RUN is the folder of a run, finished or still
+training. Writes NAME.safetensors in half precision, NAME.json, which tells
+where it comes from, and NAME.md, its model card, into srgan_lib/weights.
+Measures on all test sets that are there, also what half precision costs.
+"""
+
+import copy
+import functools
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from easydict import EasyDict
+
+import srgan_lib
+from srgan_lib import data_lists, inference
+from srgan_lib.checkpoints import load_checkpoint, save_weights
+from srgan_lib.errors import UserError
+from srgan_lib.evaluation import METRICS, evaluate
+from srgan_lib.images import atomic_write
+from srgan_lib.losses import EfficientNetFeatures
+from srgan_lib.models import Generator
+
+PROJECT = Path(__file__).parents[1]
+MOST_DECIBELS, MOST_BYTES = 0.01, 3_500_000
+
+
+def read_run(folder):
+    """(generator, what config.json says, steps trained so far)."""
+    description = EasyDict(json.loads((folder / "config.json").read_text()))
+    if (folder / "weights.safetensors").exists():
+        generator = inference.load_generator(folder)
+        return generator, description, description.steps
+    saved = load_checkpoint(folder / "checkpoint.pt")
+    generator = Generator(description.settings)
+    parts = saved["parts"]
+    generator.load_state_dict(parts.get("ema", parts["generator"]))
+    description.seconds = saved["seconds"]
+    return generator.eval(), description, saved["step"]
+
+
+def in_half_precision(generator):
+    """A copy whose weights went through float16 and back."""
+    return copy.deepcopy(generator).half().float()
+
+
+def measure(generator, sets, scale, features):
+    """({set: mean figures in half precision}, {set: dB that it costs})."""
+    figures, costs = {}, {}
+    for name in sets:
+        pairs = data_lists.data_list(name, scale)
+        full, half = (
+            evaluate(functools.partial(inference.upscale, g), pairs, features)
+            for g in (generator, in_half_precision(generator))
+        )
+        figures[name] = half["mean"]
+        costs[name] = full["mean"]["psnr"] - half["mean"]["psnr"]
+        print(f"{name}: {figures[name]}, costs {costs[name]:.4f} dB")
+        if costs[name] > MOST_DECIBELS:
+            raise UserError(
+                f"Half precision costs {costs[name]:.3f} dB on {name}, more "
+                f"than {MOST_DECIBELS}; ship other weights."
+            )
+    return figures, costs
+
+
+def code_version():
+    """The library's version, and the commit of its project."""
+    command = ["git", "-C", PROJECT, "describe", "--always", "--dirty"]
+    found = subprocess.run(command, capture_output=True, text=True)
+    return f"{srgan_lib.__version__}, commit {found.stdout.strip() or '?'}"
+
+
+def provenance(description, steps, judge, figures, costs):
+    """Where weights come from, for the JSON beside them."""
+    settings, run = description.settings, description.run
+    plan = settings.runs[run]
+    return {
+        "run": run,
+        "network": plan.network,
+        "profile": description.profile,
+        "key": description.key,
+        "start": plan.start,
+        "architecture": {
+            "scaling_factor": settings.scaling_factor,
+            "G": settings.G,
+        },
+        "parameters": description.parameters.generator,
+        "data": {
+            "sets": settings.train_sets,
+            "images": description.train_images,
+        },
+        "recipe": settings[plan.network],
+        "steps": steps,
+        "steps_planned": description.steps,
+        "seeds": [settings.seed],
+        "hours": description.seconds / 3600,
+        "hardware": description.environment,
+        "code": code_version(),
+        "judge": judge,
+        "metrics": figures,
+        "half_precision_costs_db": costs,
+    }
+
+
+def model_card(name, found):
+    """The Markdown page of what one should know before using weights."""
+    headings = [heading for heading, _ in METRICS.values()]
+    rows = [
+        [test_set, *(f"{mean[key]:.4f}" for key in METRICS)]
+        for test_set, mean in found["metrics"].items()
+    ]
+    table = [["set", *headings], ["---", *["---:"] * len(headings)], *rows]
+    hardware, costs = found["hardware"], found["half_precision_costs_db"]
+    start = f", begun from {found['start']}" if found["start"] else ""
+    invents = (
+        "Trained with an adversarial loss: it **invents** detail that looks "
+        "likely and need not be true. Not for evidence, medicine, or "
+        "reading what cannot be read."
+        if found["network"] == "srgan"
+        else "Trained on a pixel loss: where several originals are "
+        "possible it shows their mean, which is soft."
+    )
+    return f"""# {name}
+
+A generator of {found["parameters"]:,} parameters that enlarges photographs
+{found["architecture"]["scaling_factor"]} times: `load_generator("{name}")`.
+
+{invents}
+
+It was trained on small images made by MATLAB's bicubic `imresize`. On
+pictures that were made small in another way, or that carry noise or the
+blocks of JPEG, it does worse, and enlarges these faults too.
+
+| | |
+|---|---|
+| run | {found["run"]} of profile {found["profile"]}{start} |
+| steps | {found["steps"]:,} of {found["steps_planned"]:,} |
+| trained on | {found["data"]["images"]} images: {", ".join(found["data"]["sets"])} |
+| seed | {", ".join(map(str, found["seeds"]))} |
+| took | {found["hours"]:.1f} hours on {hardware["processor"]}, precision {hardware["precision"]} |
+| code | {found["code"]} |
+| SHA-256 | `{found["sha256"]}` |
+
+Measured as stored, in half precision (Y, 4 pixels cropped; perceptual
+distance by {found["judge"]}), which costs at most {max(costs.values()):.4f} dB:
+
+{chr(10).join("| " + " | ".join(row) + " |" for row in table)}
+
+License: MIT, as the code. The training images are not in the weights and
+keep their own licenses.
+"""  # noqa: E501
+
+
+def ship(folder, name, sets, features, weights=inference.WEIGHTS):
+    """Measure a run's weights, and write them with their two records."""
+    generator, description, steps = read_run(Path(folder))
+    scale = description.settings.scaling_factor
+    figures, costs = measure(generator, sets, scale, features)
+    found = provenance(description, steps, features.name, figures, costs)
+    path = weights / f"{name}.safetensors"
+    save_weights(
+        path,
+        generator,
+        half=True,
+        architecture=json.dumps(found["architecture"]),
+    )
+    content = path.read_bytes()
+    found = {"sha256": hashlib.sha256(content).hexdigest()} | found
+    texts = {
+        ".json": json.dumps(found, indent=1) + "\n",
+        ".md": model_card(name, found),
+    }
+    for suffix, text in texts.items():
+        with atomic_write(path.with_suffix(suffix)) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    if len(content) > MOST_BYTES:
+        print(f"{path} has {len(content):,} bytes, more than {MOST_BYTES:,}")
+    return path
+
+
+def main():
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
+    sets = [
+        name
+        for name, found in data_lists.SETS.items()
+        if found.role == "test" and data_lists.is_present(name)
+    ]
+    try:
+        print(ship(*sys.argv[1:], sets, EfficientNetFeatures()))
+    except UserError as error:
+        sys.exit(f"ship_weights: {error}")
+
+
+if __name__ == "__main__":
+    main()
