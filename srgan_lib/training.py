@@ -47,7 +47,7 @@ from srgan_lib.models import Discriminator, Generator
 from srgan_lib.solver import TrainingState, srgan_epoch, srresnet_epoch
 
 CALIBRATION_BATCHES = 8
-# A run of fewer steps is over before torch.compile would pay.
+# In fewer steps, torch.compile (a minute or more) does not pay.
 STEPS_WORTH_COMPILING = 5000
 # A launcher passes on a Ctrl-C that the terminal has sent already.
 SECONDS_OF_ONE_SIGNAL = 3
@@ -291,6 +291,12 @@ def prepare(accelerator, network, stage):
     return accelerator.prepare(network, optimizer)
 
 
+def worth_compiling(accelerator, steps):
+    """Whether a run is long enough for what torch.compile takes itself."""
+    on_gpu = accelerator.device.type == "cuda"
+    return on_gpu and steps >= STEPS_WORTH_COMPILING
+
+
 def compile_networks(accelerator, state):
     """Have both networks compiled, when they are first called.
 
@@ -410,8 +416,7 @@ class Run:
                 "the two."
             )
         self.state = build_state(self.accelerator, config, self.network, start)
-        on_gpu = self.accelerator.device.type == "cuda"
-        if on_gpu and self.epochs * self.steps >= STEPS_WORTH_COMPILING:
+        if worth_compiling(self.accelerator, self.epochs * self.steps):
             compile_networks(self.accelerator, self.state)
         self.epoch = self.step_in_epoch = 0
         self.seconds, self.clock = 0.0, time.perf_counter()
