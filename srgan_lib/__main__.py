@@ -61,8 +61,9 @@ def run_experiments(profile: ProfileName = "quick", dry_run: bool = False):
     config = load_profile(profile)
     if not dry_run:
         results = experiments.run_experiments(config)
-        folder = experiments.runs_folder(config)
-        print(f"{len(results)} methods stand in {folder}")
+        if training.processes().is_main_process:
+            folder = experiments.runs_folder(config)
+            print(f"{len(results)} methods stand in {folder}")
         return
     pairs = experiments.training_pairs(config)
     rates = {}
@@ -87,14 +88,10 @@ def train(
             f"Profile {config.name} has no run '{run}'; it has "
             f"{', '.join(config.runs)}."
         )
-    pairs = experiments.training_pairs(config)
-    val_pairs = experiments.present_pairs(
-        config.val_sets, config.scaling_factor
-    )
-    tasks = {t.name: t for t in experiments.make_plan(config, pairs)}
-    for name in experiments.needed_runs(config, run):
-        experiments.perform(tasks[name], config, pairs, val_pairs)
-    print(f"{run} stands in {tasks[run].folder}")
+    names = experiments.needed_runs(config, run)
+    tasks = experiments.train_runs(config, names)
+    if training.processes().is_main_process:
+        print(f"{run} stands in {tasks[-1].folder}")
 
 
 @app.command()
@@ -305,8 +302,9 @@ def main():
     except UserError as error:
         sys.exit(f"srgan: {error}")
     except training.Interrupted as stop:
-        print(f"srgan: {stop}", file=sys.stderr)
-        sys.exit(128 + stop.signum)
+        if training.processes().is_main_process:  # it alone has saved
+            print(f"srgan: {stop}", file=sys.stderr)
+            sys.exit(128 + stop.signum)
     except KeyboardInterrupt:
         sys.exit(130)
 

@@ -184,9 +184,10 @@ def make_plan(config, pairs):
             why = f"it is {run.snapshot_of} after epoch {run.epochs}"
             state, steps = "snapshot", 0
         elif same and (folder / "checkpoint.pt").exists():
-            done = training.read_lines(folder / "history.jsonl")
-            steps = total - (done[-1]["step"] if done else 0)
-            state, why = "resume", "it was interrupted"
+            history = training.read_lines(folder / "history.jsonl")
+            done = history[-1]["step"] if history else 0
+            state, steps = "resume", total - done
+            why = f"{done} of its {total} steps are done"
         else:
             state, steps = "train", total
             why = (
@@ -213,17 +214,20 @@ def set_aside(task):
 
 
 def perform(task, config, pairs, val_pairs):
-    """Do what one task of the plan asks for."""
+    """Do what one task of the plan asks for.
+
+    With several processes, the main one alone moves and copies files.
+    """
     if task.state == "finished":
         return
-    if task.state in ("train", "snapshot"):
+    processes, run = training.processes(), config.runs[task.name]
+    if processes.is_main_process and task.state in ("train", "snapshot"):
         set_aside(task)
-    run = config.runs[task.name]
-    if task.state == "snapshot":
-        take_snapshot(task, config)
-        return
+        if task.state == "snapshot":
+            take_snapshot(task, config)
+    processes.wait_for_everyone()
     if is_finished(task.folder, task.key):
-        return  # it was set aside once, and fits again
+        return  # as a snapshot is, and what fits again after a change
     start = None
     if run.start:
         start = runs_folder(config) / run.start / "weights.safetensors"
@@ -340,19 +344,31 @@ def read_result(folder):
     )
 
 
+def train_runs(config, names):
+    """Train those of the runs that are not up to date; returns the plan.
+
+    names: with all that they build on, in order (`needed_runs`).
+    """
+    pairs = training_pairs(config)
+    val_pairs = present_pairs(config.val_sets, config.scaling_factor)
+    tasks = [t for t in make_plan(config, pairs) if t.name in names]
+    with training.lost_process_named(config.name):
+        # Every process has its plan, before one of them moves anything.
+        training.processes().wait_for_everyone()
+        for task in tasks:
+            perform(task, config, pairs, val_pairs)
+    return tasks
+
+
 def run_experiments(config):
     """Train what is not trained, measure what is not measured.
 
     Returns {name: Result}, bicubic first. What stands is not done again,
     so that a second call returns at once.
     """
-    scale = config.scaling_factor
-    pairs = training_pairs(config)
-    val_pairs = present_pairs(config.val_sets, scale)
-    tasks = make_plan(config, pairs)
-    for task in tasks:
-        perform(task, config, pairs, val_pairs)
-    measure_runs(config, tasks)
+    tasks = train_runs(config, config.runs)
+    if training.processes().is_main_process:
+        measure_runs(config, tasks)
     names = [BICUBIC, *config.runs]
     return {name: read_result(runs_folder(config) / name) for name in names}
 

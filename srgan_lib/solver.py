@@ -80,6 +80,14 @@ def descend(accelerator, loss, network, optimizer, stage):
     return norm
 
 
+def close_step(accelerator, state, stage):
+    """Count the step, and let the average follow the generator."""
+    state.step += 1
+    if state.ema is not None:
+        network = accelerator.unwrap_model(state.generator)
+        update_ema(state.ema, network, state.step, stage.ema_decay)
+
+
 def shifted(images, step, shift):
     """A window on (N, C, H, W), another one each step, `shift` smaller.
 
@@ -111,10 +119,7 @@ def srresnet_epoch(accelerator, state, batches, stage, total):
             accelerator, loss, state.generator, state.g_optimizer, stage
         )
 
-        state.step += 1
-        if state.ema is not None:
-            network = accelerator.unwrap_model(state.generator)
-            update_ema(state.ema, network, state.step, stage.ema_decay)
+        close_step(accelerator, state, stage)
         yield {
             "pixel_loss": loss.detach(),
             "generator_gradient": norm,
@@ -158,6 +163,8 @@ def srgan_epoch(
         )
 
         # 2. The discriminator: tell hr from sr, which is now a constant.
+        # Both in one call, for a distributed wrapper wants one backward
+        # pass for each forward pass.
         real_logits, fake_logits = state.discriminator(
             seen_hr, seen_sr.detach()
         )
@@ -166,10 +173,7 @@ def srgan_epoch(
             accelerator, d_loss, state.discriminator, state.d_optimizer, stage
         )
 
-        state.step += 1
-        if state.ema is not None:
-            network = accelerator.unwrap_model(state.generator)
-            update_ema(state.ema, network, state.step, stage.ema_decay)
+        close_step(accelerator, state, stage)
         yield {
             "pixel_loss": pixel.detach(),
             "pixel_weighted": stage.pixel_weight * pixel.detach(),

@@ -2,9 +2,9 @@
 
 import copy
 import ctypes
-import importlib.util
 import json
 import math
+import os
 import platform
 import signal
 import sys
@@ -16,9 +16,10 @@ from pathlib import Path
 import accelerate
 import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.utils import set_seed
 from PIL import Image
+from torch.distributed import DistError
 from torch.nn import functional as F
 from tqdm import tqdm
 
@@ -46,6 +47,10 @@ from srgan_lib.models import Discriminator, Generator
 from srgan_lib.solver import TrainingState, srgan_epoch, srresnet_epoch
 
 CALIBRATION_BATCHES = 8
+# In fewer steps, torch.compile (a minute or more) does not pay.
+STEPS_WORTH_COMPILING = 5000
+# A launcher passes on a Ctrl-C that the terminal has sent already.
+SECONDS_OF_ONE_SIGNAL = 3
 
 
 class Interrupted(Exception):
@@ -73,8 +78,16 @@ def native_precision():
     return "bf16" if fits else "no"
 
 
+def processes():
+    """This process among those that a launcher has started, if it has."""
+    several = int(os.environ.get("WORLD_SIZE", 1)) > 1
+    # Without being told, Accelerate takes CPU processes for so many runs.
+    return PartialState(cpu=several and not torch.cuda.is_available())
+
+
 def make_accelerator():
     """Devices, precision and processes, by Hugging Face Accelerate."""
+    processes()
     if torch.cuda.is_available():
         torch.set_float32_matmul_precision("high")  # TF32, where there is one
         torch.backends.cudnn.benchmark = True  # crops are all of one size
@@ -161,13 +174,18 @@ def keep_until(path, step):
 
 @contextmanager
 def noticed_signals():
-    """A list that the numbers of SIGINT and SIGTERM are put into."""
-    seen = []
+    """A list that the number of a SIGINT or SIGTERM is put into.
+
+    Another one, some seconds later, is a KeyboardInterrupt at once.
+    """
+    seen, times = [], []
 
     def note(signum, frame):
-        if seen:  # the second time, at once
+        times.append(time.monotonic())
+        if not seen:
+            seen.append(signum)
+        elif times[-1] - times[0] > SECONDS_OF_ONE_SIGNAL:
             raise KeyboardInterrupt
-        seen.append(signum)
 
     old = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -175,6 +193,42 @@ def noticed_signals():
     finally:
         for signum, handler in old.items():
             signal.signal(signum, handler)
+
+
+def mean_figures(accelerator, figures):
+    """A step's figures as numbers: their means over the processes."""
+    figures = {key: float(value) for key, value in figures.items()}
+    if accelerator.num_processes == 1:
+        return figures
+    mine = torch.tensor(
+        [*figures.values()], dtype=torch.float64, device=accelerator.device
+    )
+    means = accelerator.reduce(mine, "mean").tolist()
+    return dict(zip(figures, means, strict=True))
+
+
+def agreed_signal(accelerator, signals):
+    """The number of a signal that any process has seen; 0 if none has.
+
+    All of them have to stop after the same step, or one would wait for
+    the others for ever.
+    """
+    mine = torch.tensor([*signals, 0][:1], device=accelerator.device)
+    return int(accelerator.gather(mine).max())
+
+
+@contextmanager
+def lost_process_named(name):
+    """Say in plain words that another process was killed or broke off."""
+    try:
+        yield
+    except RuntimeError as error:
+        # Gloo, between CPUs, has no kind of error of its own.
+        if isinstance(error, DistError) or "gloo" in str(error):
+            raise UserError(
+                f"{name}: another process of this training is gone."
+            ) from error
+        raise
 
 
 def timed(batches, waits):
@@ -222,12 +276,12 @@ def build_state(accelerator, config, network, start=None):
 
 
 def prepare(accelerator, network, stage):
-    """The network on its device, with its optimizer."""
+    """The network on its device, with its optimizer.
+
+    With several processes, each normalizes its own part of a batch, and
+    the running statistics that are kept are those of the main process.
+    """
     network = network.to(memory_format=torch.channels_last)
-    if accelerator.device.type == "cuda" and importlib.util.find_spec(
-        "triton"
-    ):
-        network.compile()  # in place: its state_dict stays as it is
     optimizer = torch.optim.Adam(
         network.parameters(),
         lr=stage.learning_rate,
@@ -235,6 +289,24 @@ def prepare(accelerator, network, stage):
         fused=True,  # one pass over memory instead of eight
     )
     return accelerator.prepare(network, optimizer)
+
+
+def worth_compiling(accelerator, steps):
+    """Whether a run is long enough for what torch.compile takes itself."""
+    on_gpu = accelerator.device.type == "cuda"
+    return on_gpu and steps >= STEPS_WORTH_COMPILING
+
+
+def compile_networks(accelerator, state):
+    """Have both networks compiled, when they are first called.
+
+    In place, so that their state_dicts stay as they are. Where a compiler
+    or something else is missing, they run uncompiled, after a warning.
+    """
+    torch._dynamo.config.suppress_errors = True
+    for network in (state.generator, state.discriminator):
+        if network is not None:
+            accelerator.unwrap_model(network).compile()
 
 
 def parts(accelerator, state):
@@ -248,13 +320,6 @@ def parts(accelerator, state):
     if state.discriminator is not None:
         named["discriminator"] = accelerator.unwrap_model(state.discriminator)
     return {name: part for name, part in named.items() if part is not None}
-
-
-def final_generator(accelerator, state):
-    """The generator to evaluate: the average where there is one."""
-    if state.ema is not None:
-        return state.ema
-    return accelerator.unwrap_model(state.generator)
 
 
 def load_batches(accelerator, dataset, epoch_batches):
@@ -343,10 +408,20 @@ class Run:
                 f"{len(self.dataset)} crops do not fill one batch of "
                 f"{self.stage.batch_size}; add training images."
             )
+        processes = self.accelerator.num_processes
+        if self.stage.batch_size % processes:
+            raise UserError(
+                f"{self.network}: batch_size {self.stage.batch_size} cannot "
+                f"be shared evenly by {processes} processes; change one of "
+                "the two."
+            )
         self.state = build_state(self.accelerator, config, self.network, start)
+        if worth_compiling(self.accelerator, self.epochs * self.steps):
+            compile_networks(self.accelerator, self.state)
         self.epoch = self.step_in_epoch = 0
         self.seconds, self.clock = 0.0, time.perf_counter()
         self.pending = []  # figures since the last line of the history
+        self.validation = []  # the lines of validation.jsonl
         self.features = self.content_weights = None
         if self.network == "srgan":
             self.features = load_features(self.stage).to(
@@ -362,8 +437,11 @@ class Run:
             self.describe("training")
             keep_until(self.folder / "history.jsonl", self.state.step)
             # An epoch that was trained but not closed is validated again.
-            closed = self.epoch * self.steps
-            keep_until(self.folder / "validation.jsonl", closed)
+            validation = self.folder / "validation.jsonl"
+            keep_until(validation, self.epoch * self.steps)
+            self.validation = read_lines(validation)
+            for left in self.folder.glob(f".{'[0-9a-f]' * 32}.*"):
+                left.unlink()  # what was being written when all broke off
 
     def describe(self, state):
         """Write config.json: all that the run's figures depend on."""
@@ -391,6 +469,12 @@ class Run:
         }
         write_json(self.folder / "config.json", description)
 
+    def last_good(self):
+        """What there is to go on from after an error, in words."""
+        if self.checkpoint.exists():
+            return f"The last good state is {self.checkpoint}; start again."
+        return "Nothing was saved yet."
+
     def elapsed(self):
         """Seconds of work so far, over all sittings."""
         return self.seconds + time.perf_counter() - self.clock
@@ -403,23 +487,17 @@ class Run:
             return
         networks = parts(self.accelerator, self.state)
         weights = self.content_weights
-        save_checkpoint(
-            self.checkpoint,
-            {
-                "parts": {
-                    k: part.state_dict() for k, part in networks.items()
-                },
-                "step": self.state.step,
-                "epoch": self.epoch,
-                "step_in_epoch": self.step_in_epoch,
-                "seconds": self.seconds,
-                "pending": self.pending,
-                "content_weights": weights
-                if weights is None
-                else weights.cpu(),
-                "random_states": random_states(),
-            },
-        )
+        state = {
+            "parts": {k: part.state_dict() for k, part in networks.items()},
+            "step": self.state.step,
+            "epoch": self.epoch,
+            "step_in_epoch": self.step_in_epoch,
+            "seconds": self.seconds,
+            "pending": self.pending,
+            "content_weights": weights if weights is None else weights.cpu(),
+            "random_states": random_states(),
+        }
+        save_checkpoint(self.checkpoint, state)
 
     def restore(self):
         """Go back to where the checkpoint was written."""
@@ -470,7 +548,7 @@ class Run:
             )
         begin = time.perf_counter()
         for figures in steps:
-            figures = {key: float(value) for key, value in figures.items()}
+            figures = mean_figures(self.accelerator, figures)
             self.refuse_nonsense(figures)
             end = time.perf_counter()
             figures["images_per_second"] = self.stage.batch_size / (
@@ -486,14 +564,9 @@ class Run:
         """Stop at the first figure that is no number, before it is saved."""
         for key, value in figures.items():
             if not math.isfinite(value):
-                last = (
-                    f"the last good state is {self.checkpoint}"
-                    if self.checkpoint.exists()
-                    else "nothing was saved yet"
-                )
                 raise UserError(
                     f"{self.name}: {key} became {value} at step "
-                    f"{self.state.step}; {last}; lower the learning rate."
+                    f"{self.state.step}; lower the learning rate."
                 )
 
     def note(self, figures):
@@ -519,27 +592,42 @@ class Run:
         except OSError as error:
             raise UserError(
                 f"{self.folder / file} cannot be written ({error.strerror}); "
-                "free some space and start again to go on."
+                "free some space."
             ) from error
 
     def close_epoch(self, val_pairs, snapshots):
         """Validate, keep the weights where a snapshot is asked, save."""
         self.epoch, self.step_in_epoch = self.epoch + 1, 0
         if self.accelerator.is_main_process:
-            generator = final_generator(self.accelerator, self.state)
             record = {"step": self.state.step, "epoch": self.epoch}
             record["seconds"] = self.elapsed()
             if val_pairs:
-                record["psnr"] = validate(generator, val_pairs)
+                record["psnr"] = validate(self.final_generator(), val_pairs)
             self.append("validation.jsonl", record)
+            self.validation.append(record)
             if self.epoch in snapshots:
                 self.save_generator(f"weights-{self.epoch}.safetensors")
         self.save()
 
+    def final_generator(self):
+        """The generator to evaluate: the average, or else a plain copy.
+
+        A copy, for training wraps its network into lower precision and
+        may compile it for one size of image.
+        """
+        if self.state.ema is not None:
+            return self.state.ema
+        trained = self.accelerator.unwrap_model(self.state.generator)
+        plain = Generator(self.config)
+        plain.load_state_dict(trained.state_dict())
+        return plain.to(
+            self.accelerator.device, memory_format=torch.channels_last
+        )
+
     def save_generator(self, file):
         save_weights(
             self.folder / file,
-            final_generator(self.accelerator, self.state),
+            self.final_generator(),
             architecture=json.dumps(
                 {
                     "scaling_factor": self.config.scaling_factor,
@@ -564,37 +652,51 @@ def train(
     pairs, val_pairs: (hr path, lr path). start: weights of the SRResNet to
     begin from. snapshots: epochs after which weights-N.safetensors is kept.
     Raises Interrupted after SIGINT or SIGTERM, when all is saved; UserError
-    when a figure is no longer a number.
+    when a figure is no longer a number, the disk is full, a process lost.
     """
     run = Run(config, name, folder, pairs, start, key)
+    try:
+        with noticed_signals() as signals, lost_process_named(name):
+            train_epochs(run, val_pairs, snapshots, signals)
+    except UserError as error:
+        raise UserError(f"{error} {run.last_good()}") from error
+
+
+def train_epochs(run, val_pairs, snapshots, signals):
+    """Train the epochs that are left, heeding the clock and signals."""
     bar = tqdm(
         total=run.epochs * run.steps,
         initial=run.state.step,
-        desc=name,
+        desc=run.name,
         unit="step",
         disable=not run.accelerator.is_main_process,
     )
     saved_at = time.monotonic()
-    with noticed_signals() as signals, bar:
+    with bar:
         while run.epoch < run.epochs:
             for figures in run.epoch_figures():
                 bar.update()
-                bar.set_postfix(headline(figures), refresh=False)
+                shown = headline(figures, run.validation)
+                bar.set_postfix(shown, refresh=False)
+                signum = agreed_signal(run.accelerator, signals)
                 minutes = (time.monotonic() - saved_at) / 60
-                if signals or minutes > config.checkpoint_minutes:
+                if signum or minutes > run.config.checkpoint_minutes:
                     run.save()
                     saved_at = time.monotonic()
-                if signals:
-                    raise Interrupted(signals[0], run.checkpoint)
+                if signum:
+                    raise Interrupted(signum, run.checkpoint)
             run.close_epoch(val_pairs, snapshots)
             saved_at = time.monotonic()
     run.finish()
-    if signals:  # during the last validation: the next run must not start
-        raise Interrupted(signals[0], run.folder)
+    # During the last validation: the next run must not start.
+    if signum := agreed_signal(run.accelerator, signals):
+        raise Interrupted(signum, run.folder)
 
 
-def headline(figures):
+def headline(figures, validation):
     """The few figures that fit behind a progress bar."""
     keys = ("pixel_loss", "content_weighted", "D(real)", "D(fake)")
     shown = {key: f"{figures[key]:.3f}" for key in keys if key in figures}
+    if validation and "psnr" in validation[-1]:
+        shown["dB"] = f"{validation[-1]['psnr']:.2f}"
     return shown | {"img/s": f"{figures['images_per_second']:.0f}"}

@@ -311,7 +311,7 @@ def test_an_interrupted_profile_goes_on(config, monkeypatch, done):
             run_experiments(config)
     task = plan(config)[LONG]
     assert (task.state, task.steps) == ("resume", 2)
-    assert task.why == "it was interrupted"
+    assert task.why == "4 of its 6 steps are done"
     assert states(config) == ["resume", "snapshot", "train"]
     assert load_checkpoint(task.folder / "checkpoint.pt")["step"] == 4
     run_experiments(config)

@@ -5,20 +5,23 @@ import json
 import math
 import os
 import random
+import shutil
 import signal
 
 import numpy as np
 import pytest
 import torch
+from easydict import EasyDict
 from tiny import Features, tiny_config, write_pictures
 
-from srgan_lib import training
+from srgan_lib import inference, training
 from srgan_lib.checkpoints import (
     load_checkpoint,
     read_weights,
     save_checkpoint,
     save_weights,
 )
+from srgan_lib.datasets import EpochBatches, SRDataset
 from srgan_lib.errors import UserError
 from srgan_lib.images import read_image, write_image
 from srgan_lib.imresize import imresize
@@ -315,10 +318,13 @@ def test_a_signal_during_the_last_validation_is_not_lost(
     assert described["state"] == "finished"
 
 
-def test_handlers_are_put_back_and_the_second_signal_acts_at_once():
+def test_handlers_are_put_back_and_a_later_signal_acts_at_once(monkeypatch):
     handlers = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
+    clock = iter([100, 101, 104])
+    monkeypatch.setattr(training.time, "monotonic", lambda: next(clock))
     with pytest.raises(KeyboardInterrupt), training.noticed_signals() as seen:
         interrupt()
+        interrupt()  # the same Ctrl-C, passed on by a launcher
         assert seen == [signal.SIGINT]
         interrupt()
     assert handlers == [
@@ -420,7 +426,7 @@ def test_nan_before_any_checkpoint_says_so(config, pairs, tmp_path, hook):
     hook(1, overflow)
     with pytest.raises(UserError) as caught:
         train(config, "srresnet", tmp_path / "run", pairs)
-    for part in ("generator_gradient became inf", "step 1", "nothing was sa"):
+    for part in ("generator_gradient became inf", "step 1", "Nothing was sa"):
         assert part in str(caught.value)
     assert not (tmp_path / "run/checkpoint.pt").exists()
 
@@ -483,6 +489,103 @@ def test_too_few_images_for_a_batch_are_named(config, pairs, tmp_path):
         train(config, "srresnet", tmp_path / "run", pairs)
 
 
+def test_what_a_killed_save_left_is_cleared_away(config, pairs, tmp_path):
+    folder = tmp_path / "run"
+    train(config, "srresnet", folder, pairs)
+    before = files(folder)
+    for name in (f".{'0f' * 16}.pt", f".{'a1' * 16}.json"):
+        (folder / name).write_bytes(b"half a file")
+    (folder / ".notes").write_text("the reader's own")
+    train(config, "srresnet", folder, pairs)
+    assert files(folder) == [".notes", *before]
+
+
+def test_a_lost_process_is_told_in_plain_words(config, pairs, tmp_path, hook):
+    def fail(error):
+        def action(state, figures):
+            raise error
+
+        return action
+
+    folder = tmp_path / "run"
+    for error in (
+        RuntimeError("[/gloo/transport/tcp/pair.cc:1] Connection closed"),
+        torch.distributed.DistBackendError("NCCL: remote process exited"),
+    ):
+        hook(4, fail(error))
+        with pytest.raises(UserError) as caught:
+            train(config, "srresnet", folder, pairs)
+        message = str(caught.value)
+        assert message.startswith("srresnet: another process of this train")
+        assert f"The last good state is {folder}/checkpoint.pt" in message
+    hook(4, fail(RuntimeError("shapes do not match")))
+    with pytest.raises(RuntimeError, match="shapes"):
+        train(config, "srresnet", folder, pairs)
+
+
+# --- watching ------------------------------------------------------------
+
+
+def test_the_bar_tells_losses_psnr_and_speed(
+    config, pairs, tmp_path, monkeypatch
+):
+    shown = []
+
+    class Bar(training.tqdm):
+        def set_postfix(self, figures, refresh):
+            shown.append(figures)
+
+    monkeypatch.setattr(training, "tqdm", Bar)
+    train(config, "srgan", tmp_path / "run", pairs, pairs)
+    validation = lines(tmp_path / "run" / "validation.jsonl")
+    assert len(shown) == 6
+    for figures in shown:
+        assert {"pixel_loss", "D(real)", "D(fake)", "img/s"} < set(figures)
+    assert all("dB" not in figures for figures in shown[:3])
+    for figures in shown[3:]:
+        assert figures["dB"] == f"{validation[0]['psnr']:.2f}"
+
+
+def test_a_resumed_run_shows_the_last_psnr(config, pairs, tmp_path, hook):
+    hook(4, interrupt)
+    with pytest.raises(Interrupted):
+        train(config, "srresnet", tmp_path / "run", pairs, pairs)
+    run = Run(config, "srresnet", tmp_path / "run", pairs)
+    (record,) = lines(tmp_path / "run" / "validation.jsonl")
+    assert run.validation == [record]
+
+
+def test_the_history_can_be_read_while_it_grows(config, pairs, tmp_path, hook):
+    folder, found = tmp_path / "run", []
+    for step in range(1, 7):
+        hook(
+            step,
+            lambda state, figures: found.append(
+                [r["step"] for r in lines(folder / "history.jsonl")]
+            ),
+        )
+    train(config, "srresnet", folder, pairs)
+    assert found == [[], [], [2], [2], [2, 4], [2, 4]]
+
+
+def test_without_an_average_a_plain_copy_is_evaluated(
+    config, pairs, tmp_path, monkeypatch
+):
+    """In full precision and uncompiled, whatever the training uses."""
+    config.srresnet.ema_decay = None
+    evaluated, validate = [], training.validate
+    monkeypatch.setattr(
+        training,
+        "validate",
+        lambda g, pairs: evaluated.append(g) or validate(g, pairs),
+    )
+    train(config, "srresnet", tmp_path / "run", pairs, pairs)
+    kept = inference.load_generator(tmp_path / "run")
+    record = lines(tmp_path / "run" / "validation.jsonl")[-1]
+    assert record["psnr"] == validate(kept, pairs)
+    assert "forward" not in vars(evaluated[-1])  # unwrapped
+
+
 def test_checkpoints_come_by_the_clock_too(
     config, pairs, tmp_path, monkeypatch
 ):
@@ -526,6 +629,116 @@ def test_lines_after_a_broken_one_do_not_count(tmp_path):
     assert path.read_text() == '{"step": 1}\n'
     training.keep_until(tmp_path / "new.jsonl", 5)
     assert (tmp_path / "new.jsonl").read_text() == ""
+
+
+def test_images_live_on_a_gpu_that_has_room(pairs, monkeypatch):
+    """Two pictures of 48 x 40 and their twins: 12,240 bytes."""
+    gpu = EasyDict(device=torch.device("cuda", 1))
+    for free, home in ((24481, gpu.device), (24480, None)):
+        monkeypatch.setattr(
+            torch.cuda, "mem_get_info", lambda device, f=free: (f, 10**9)
+        )
+        assert training.image_home(gpu, pairs) == home
+    cpu = EasyDict(device=torch.device("cpu"))
+    assert training.image_home(cpu, pairs) is None
+
+
+def test_batches_of_images_on_a_device_are_those_from_memory(config, pairs):
+    accelerator = training.make_accelerator()
+    config.augment = True
+    found = []
+    for home in (None, torch.device("cpu")):
+        dataset = SRDataset(pairs, config, 16, home)
+        numbers = EpochBatches(dataset, 4, 0, 20)
+        found.append(
+            list(training.load_batches(accelerator, dataset, numbers))
+        )
+        kept = next(iter(dataset.store.images.values()))
+        assert isinstance(kept, np.ndarray if home is None else torch.Tensor)
+    for one, two in zip(*found, strict=True):
+        assert difference(one, two) is None
+
+
+def short_training(config, compiled):
+    """Figures of five SRGAN steps; twice, for the networks to take turns."""
+    accelerator = training.make_accelerator()
+    state = training.build_state(accelerator, config, "srgan")
+    if compiled:
+        training.compile_networks(accelerator, state)
+    keys = list(training.parts(accelerator, state)["generator"].state_dict())
+    draw = torch.Generator().manual_seed(0)
+    batch = (
+        torch.randn(2, 3, 9, 9, generator=draw),
+        torch.rand(2, 3, 36, 36, generator=draw) * 2 - 1,
+    )
+    epoch = training.srgan_epoch(
+        *(accelerator, state, [batch] * 5, config.srgan, 5),
+        *(Features(), torch.ones(1)),
+    )
+    return keys, [{k: float(v) for k, v in f.items()} for f in epoch]
+
+
+@pytest.mark.parametrize(
+    "backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)]
+)
+def test_compiled_networks_learn_the_same(config, monkeypatch, backend):
+    """inductor needs a C compiler; aot_eager traces and compiles nothing."""
+    if backend == "inductor" and not shutil.which("gcc"):
+        pytest.skip("there is no gcc")
+    compiled = []
+
+    def compile(network):
+        compiled.append(network)
+        real(network, backend=backend)
+
+    real = torch.nn.Module.compile
+    monkeypatch.setattr(torch.nn.Module, "compile", compile)
+    monkeypatch.setattr(torch._dynamo.config, "suppress_errors", False)
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    keys, expected = short_training(config, compiled=False)
+    assert not compiled
+    same_keys, found = short_training(config, compiled=True)
+    assert len(compiled) == 2 and keys == same_keys
+    assert torch._dynamo.utils.counters["frames"]["ok"] > 0
+    assert not torch._dynamo.utils.counters["graph_break"]
+    for one, two in zip(expected, found, strict=True):
+        assert two == pytest.approx(one, rel=0.02, abs=1e-3)
+
+
+def test_without_a_compiler_networks_run_uncompiled(
+    config, tmp_path, monkeypatch
+):
+    from torch._inductor import config as inductor
+
+    monkeypatch.setattr(inductor.cpp, "cxx", ("no-such-compiler",))
+    monkeypatch.setattr(inductor, "force_disable_caches", True)
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(torch._dynamo.config, "suppress_errors", False)
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    expected = short_training(config, compiled=False)
+    assert short_training(config, compiled=True) == expected
+    assert torch._dynamo.utils.counters["frames"]["ok"] == 0
+    assert torch._dynamo.utils.counters["frames"]["total"] > 0
+
+
+def test_only_long_runs_on_a_gpu_are_compiled(
+    config, pairs, tmp_path, monkeypatch
+):
+    gpu, cpu = (EasyDict(device=torch.device(d)) for d in ("cuda", "cpu"))
+    assert training.worth_compiling(gpu, 100_000)
+    assert not training.worth_compiling(gpu, 100)
+    assert not training.worth_compiling(cpu, 100_000)
+    asked, compiled = [], []
+    monkeypatch.setattr(
+        training, "worth_compiling", lambda a, steps: asked.append(steps) or 1
+    )
+    monkeypatch.setattr(
+        training, "compile_networks", lambda *_: compiled.append(1)
+    )
+    Run(config, "srresnet", tmp_path / "run", pairs)
+    assert asked == [6] and compiled == [1]
 
 
 def test_waiting_times_are_noted():
