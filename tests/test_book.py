@@ -274,3 +274,11 @@ def test_numbers_of_figures_and_chapters_are_not_typed(path):
     """Those of this book come from {numref}; a paper's are lower case."""
     typed = r"\b(Figure|Fig\.|Table|Chapter|Section|Listing) \d"
     assert not re.search(typed, prose(path))
+
+
+def test_every_module_is_in_the_reference():
+    text = (PROJECT / "book/api.md").read_text()
+    listed = re.findall(r"^.. automodule:: srgan_lib\.(\w+)$", text, re.M)
+    modules = {p.stem for p in (PROJECT / "srgan_lib").glob("[!_]*.py")}
+    assert sorted(listed) == sorted(modules)
+
