@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -141,9 +142,9 @@ def write_results(folder, shape=(16, 16), hr=(18, 17)):
                 np.full((*shape, 3), k, np.uint8),
             )
     for image in ("one", "two"):
-        write_image(
-            folder / "hr" / f"{image}.png", np.full((*hr, 3), 9, np.uint8)
-        )
+        original = np.full((*hr, 3), 9, np.uint8)
+        original[16:], original[:, 16:] = 99, 99
+        write_image(folder / "hr" / f"{image}.png", original)
 
 
 def test_pictures_of_a_folder(tmp_path):
@@ -169,7 +170,8 @@ def test_pictures_of_a_folder_of_runs(tmp_path, monkeypatch):
         place = tmp_path / "runs" / method / "sr"
         place.mkdir(parents=True)
         (tmp_path / "plain" / method).rename(place / "Tiny")
-    (tmp_path / "runs/alpha.stale/sr/Tiny").mkdir(parents=True)
+    stale = tmp_path / "runs/alpha.stale/sr/Tiny"
+    shutil.copytree(tmp_path / "runs/alpha/sr/Tiny", stale)
     originals = sorted((tmp_path / "plain/hr").iterdir())
     monkeypatch.setattr(
         opinion, "data_list", lambda name: [(p, None) for p in originals]
