@@ -96,15 +96,40 @@ def train(
 
 @app.command()
 def runs(profile: ProfileName = "quick"):
-    """List the runs of a profile: their state, and their best PSNR."""
+    """List the runs of a profile: state, figures, what is to do and why."""
     config = load_profile(profile)
+    sets = experiments.present_sets(config)
+    line = "{:24}  {:8}  {:>15}  {:>11}  {:>15}  {:>18}  {}".format
+    heading = ("run", "state", "steps", "time", "best (epoch)")
+    print(line(*heading, *(sets or ["no test set"])[:1], "to do"))
     pairs = experiments.training_pairs(config)
     for task in experiments.make_plan(config, pairs):
-        result = experiments.read_result(task.folder)
-        best = max((r.get("psnr", 0) for r in result.validation), default=0)
-        spent = duration(result.config.get("seconds", 0))
-        line = f"{task.name:24} {task.state:9} {spent:>12}"
-        print(f"{line}  best {best:.2f} dB  ({task.why})")
+        print(line(task.name, task.state, *run_cells(config, task, sets)))
+
+
+def run_cells(config, task, sets):
+    """Steps, time, figures of a run; what is to do for it, or why.
+
+    No figures of settings or code that changed. The best PSNR is that on
+    the validation images; on the first test set stand PSNR and perceptual
+    distance.
+    """
+    result = experiments.read_result(task.folder)
+    fits = result.config.get("key") == task.key
+    validation = result.validation if fits else []
+    spent = duration(validation[-1]["seconds"]) if validation else "-"
+    scores = [(r["psnr"], r["epoch"]) for r in validation if "psnr" in r]
+    best = "{:.2f} dB ({})".format(*max(scores)) if scores else "-"
+    steps, figures, todo = f"{task.total}", "-", task.why
+    if task.state in ("train", "resume"):
+        steps = f"{task.total - task.steps} / {task.total}"
+    if task.state == "finished":
+        missing = experiments.unmeasured_sets(config, task)
+        todo = f"measure on {', '.join(missing)}" if missing else "nothing"
+        if sets and sets[0] not in missing:
+            mean = result.metrics[sets[0]].mean
+            figures = f"{mean.psnr:.2f} dB, {mean.perceptual:.4f}"
+    return steps, spent, best, figures, todo
 
 
 @app.command()

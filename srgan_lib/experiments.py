@@ -36,6 +36,10 @@ from srgan_lib.errors import UserError
 TRAINING_CODE = (images, datasets, models, losses, solver, training)
 MEASURING_CODE = (images, imresize, models, losses, metrics, inference)
 MEASURING_CODE += (evaluation,)
+COMMON_SETTINGS = (
+    *("seed", "scaling_factor", "crops_per_image", "steps_per_epoch"),
+    "augment",
+)
 # Sets whose pictures are kept: small enough, and shown in the book.
 PICTURE_SETS = ("Bundled5", "Set5", "Set14", "PhotosVal")
 BICUBIC = "bicubic"
@@ -121,30 +125,21 @@ def read_json(path):
         return {}
 
 
+def own_settings(settings, name):
+    """Of a profile's settings, those that the weights of a run depend on."""
+    run = settings["runs"][name]
+    networks = ["G", "D"] if run["network"] == "srgan" else ["G"]
+    keys = (*COMMON_SETTINGS, *networks, run["network"])
+    return {key: settings.get(key) for key in keys} | {"runs": run}
+
+
 def run_keys(config, pairs):
     """The key of each run: equal keys, equal weights on one machine."""
     keys, data = {}, pairs_digest(pairs)
     code = code_digest(TRAINING_CODE)
-    common = (
-        config.seed,
-        config.scaling_factor,
-        config.G,
-        config.crops_per_image,
-        config.steps_per_epoch,
-        config.augment,
-    )
     for name, run in config.runs.items():
-        source = run.snapshot_of or run.start
-        networks = config.D if run.network == "srgan" else None
-        keys[name] = digest(
-            common,
-            networks,
-            config[run.network],
-            run,
-            keys.get(source),
-            data,
-            code,
-        )
+        source = keys.get(run.snapshot_of or run.start)
+        keys[name] = digest(own_settings(config, name), source, data, code)
     return keys
 
 
@@ -157,6 +152,7 @@ class Task:
     folder: Path
     state: str  # "finished", "resume", "train" or "snapshot"
     why: str
+    total: int  # steps of the run
     steps: int = 0  # still to train
 
 
@@ -169,7 +165,7 @@ def is_finished(folder, key):
 
 def make_plan(config, pairs):
     """The tasks of a profile, in the order of its runs."""
-    tasks = []
+    tasks = {}
     for name, key in run_keys(config, pairs).items():
         folder = runs_folder(config) / name
         found = read_json(folder / "config.json")
@@ -190,13 +186,27 @@ def make_plan(config, pairs):
             why = f"{done} of its {total} steps are done"
         else:
             state, steps = "train", total
-            why = (
-                "its configuration, images or training code changed"
-                if found
-                else "it has not been trained"
-            )
-        tasks.append(Task(name, key, folder, state, why, steps))
-    return tasks
+            why = "it was begun, but nothing was saved yet"
+            if not same:
+                why = what_changed(config, name, found, tasks.get(run.start))
+        tasks[name] = Task(name, key, folder, state, why, total, steps)
+    return list(tasks.values())
+
+
+def what_changed(config, name, found, source):
+    """Why a run does not fit what is found of it, in words.
+
+    found: its config.json; source: the task that it begins from, or None.
+    """
+    if not found:
+        return "it has not been trained"
+    old, new = (own_settings(s, name) for s in (found["settings"], config))
+    changed = [k for k in new if digest(new[k]) != digest(old.get(k))]
+    if changed:
+        return f"its settings changed ({', '.join(changed)})"
+    if source and source.state != "finished":
+        return f"{source.name}, which it begins from, changed"
+    return "its training images, or the code that trains, changed"
 
 
 def set_aside(task):
@@ -276,28 +286,50 @@ def take_snapshot(task, config):
     )
 
 
+def present_sets(config):
+    """The test sets of a profile that are there."""
+    return [s for s in config.test_sets if data_lists.is_present(s)]
+
+
+def measuring_key(run_key, pairs):
+    return digest(run_key, pairs_digest(pairs), code_digest(MEASURING_CODE))
+
+
+def is_measured(place, test_set, pairs, key):
+    """Whether the figures with this key stand in a run's folder, whole."""
+    stored = read_json(place / "metrics.json").get(test_set, {})
+    folder = place / "sr" / test_set
+    return stored.get("key") == key and all(
+        (folder / f"{hr.stem}.png").exists()
+        for hr, _ in pairs
+        if test_set in PICTURE_SETS
+    )
+
+
+def unmeasured_sets(config, task):
+    """The test sets on which a finished run has still to be measured."""
+    names = []
+    for name in present_sets(config):
+        pairs = data_lists.data_list(name, config.scaling_factor)
+        key = measuring_key(task.key, pairs)
+        if not is_measured(task.folder, name, pairs, key):
+            names.append(name)
+    return names
+
+
 def measure_runs(config, tasks):
     """Measure bicubic and every run on every test set that is there."""
     scale, folder = config.scaling_factor, runs_folder(config)
     judge = functools.cache(losses.EfficientNetFeatures)  # if it is needed
-    sets = [s for s in config.test_sets if data_lists.is_present(s)]
-    code = code_digest(MEASURING_CODE)
+    sets = present_sets(config)
     methods = {BICUBIC: (folder / BICUBIC, "")}
     methods |= {task.name: (task.folder, task.key) for task in tasks}
     for name, (place, run_key) in methods.items():
         stored = read_json(place / "metrics.json")
         for test_set in sets:
             pairs = data_lists.data_list(test_set, scale)
-            pictures = None
-            if test_set in PICTURE_SETS:
-                pictures = place / "sr" / test_set
-            key = digest(run_key, pairs_digest(pairs), code)
-            same = stored.get(test_set, {}).get("key") == key
-            if same and all(
-                (pictures / f"{hr.stem}.png").exists()
-                for hr, _ in pairs
-                if pictures
-            ):
+            key = measuring_key(run_key, pairs)
+            if is_measured(place, test_set, pairs, key):
                 continue
             print(f"measuring {name} on {test_set}", flush=True)
             if name == BICUBIC:
@@ -305,6 +337,9 @@ def measure_runs(config, tasks):
             else:
                 generator = inference.load_generator(place)
                 enlarge = functools.partial(inference.upscale, generator)
+            pictures = None
+            if test_set in PICTURE_SETS:
+                pictures = place / "sr" / test_set
             figures = evaluation.evaluate(enlarge, pairs, judge(), pictures)
             stored[test_set] = {"key": key} | figures
             training.write_json(place / "metrics.json", stored)

@@ -6,11 +6,13 @@ import json
 import math
 import os
 import platform
+import shutil
 import signal
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 import accelerate
@@ -292,16 +294,20 @@ def prepare(accelerator, network, stage):
 
 
 def worth_compiling(accelerator, steps):
-    """Whether a run is long enough for what torch.compile takes itself."""
-    on_gpu = accelerator.device.type == "cuda"
-    return on_gpu and steps >= STEPS_WORTH_COMPILING
+    """Whether torch.compile has what it needs, and time to pay."""
+    return (
+        accelerator.device.type == "cuda"
+        and steps >= STEPS_WORTH_COMPILING
+        and find_spec("triton") is not None
+        and bool(shutil.which("gcc") or shutil.which("clang"))
+    )
 
 
 def compile_networks(accelerator, state):
     """Have both networks compiled, when they are first called.
 
-    In place, so that their state_dicts stay as they are. Where a compiler
-    or something else is missing, they run uncompiled, after a warning.
+    In place, so that their state_dicts stay as they are. What cannot be
+    compiled after all runs as it is, after a warning.
     """
     torch._dynamo.config.suppress_errors = True
     for network in (state.generator, state.discriminator):

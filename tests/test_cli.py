@@ -1,6 +1,7 @@
 """The command line: what it prints, and mistakes told in one line."""
 
 import functools
+import re
 import subprocess
 import sys
 
@@ -173,12 +174,38 @@ def test_train_trains_what_a_run_begins_from(srgan, tiny, here):
 
 
 def test_runs_are_listed_with_their_state(srgan, tiny):
+    """The very cells: a table that is off by a column is a wrong one."""
+
+    def rows():
+        heading, *lines = srgan("runs")[1].splitlines()
+        assert heading.split()[-3:] == ["Tiny", "to", "do"]
+        return [re.split(" {2,}", line) for line in lines]
+
+    first, second = rows()
+    new = ["-", "-", "-", "it has not been trained"]
+    assert first == ["first", "train", "0 / 3", *new]
     srgan("train", "first")
-    _, out, _ = srgan("runs")
-    first, second = out.splitlines()
-    assert first.split()[:2] == ["first", "finished"]
-    assert " dB" in first and "best 0.00" not in first
-    assert second.split()[:2] == ["second", "train"]
+    (_, state, steps, spent, best, figures, todo), second = rows()
+    assert (state, steps) == ("finished", "3") and spent.endswith(" s")
+    (record,) = experiments.read_result(
+        experiments.runs_folder(tiny) / "first"
+    ).validation
+    assert best == f"{record['psnr']:.2f} dB (1)"
+    assert (figures, todo) == ("-", "measure on Tiny")
+    assert second == ["second", "train", "0 / 3", *new]
+    srgan("experiments")
+    folder = experiments.runs_folder(tiny) / "second"
+    mean = experiments.read_result(folder).metrics.Tiny.mean
+    *_, figures, todo = rows()[1]
+    assert figures == f"{mean.psnr:.2f} dB, {mean.perceptual:.4f}"
+    assert todo == "nothing"
+    tiny.srgan.beta = 0.5
+    first, second = rows()
+    assert first[-1] == "nothing"
+    assert second[1:] == [
+        *("train", "0 / 3", "-", "-", "-"),
+        "its settings changed (srgan)",
+    ]
 
 
 @pytest.mark.parametrize(

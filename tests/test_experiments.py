@@ -262,6 +262,39 @@ def test_a_change_of_srgan_trains_srgan_alone(config, done):
     assert done == [GAN, "TinyTest", "OtherTest"]
 
 
+def test_a_plan_says_why(config, tmp_path, monkeypatch):
+    run_experiments(config)
+    config.srresnet.pixel_loss, config.D.fc_size = "mse", 5
+    found = {name: task.why for name, task in plan(config).items()}
+    assert found == {
+        LONG: "its settings changed (srresnet)",
+        SHORT: f"it is {LONG} after epoch 1",
+        GAN: "its settings changed (D)",
+    }
+    config.srresnet.pixel_loss, config.D.fc_size = "l1", 4
+    config.G.n_channels, config.seed = 8, 2
+    assert plan(config)[GAN].why == "its settings changed (seed, G)"
+    config.G.n_channels, config.seed = 4, 0
+    assert states(config) == ["finished"] * 3
+    config.srresnet.learning_rate = 1e-5
+    assert plan(config)[GAN].why == f"{SHORT}, which it begins from, changed"
+    config.srresnet.learning_rate = 1e-3
+    rewrite(tmp_path / "TinyTrain", seed=5)
+    assert plan(config)[LONG].why.startswith("its training images, or the c")
+
+
+def test_a_run_killed_at_once_says_so(config, monkeypatch):
+    def killed(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(training.Run, "epoch_figures", killed)
+        run_experiments(config)
+    task = plan(config)[LONG]
+    assert (task.state, task.steps, task.total) == ("train", 6, 6)
+    assert task.why == "it was begun, but nothing was saved yet"
+
+
 def test_what_no_longer_fits_is_set_aside_and_comes_back(
     config, done, tmp_path
 ):

