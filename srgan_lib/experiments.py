@@ -167,35 +167,39 @@ def is_finished(folder, key):
     return fits and (folder / "weights.safetensors").exists()
 
 
+def make_task(config, name, key, folder, pairs):
+    """What is to be done for one run of a profile, and why."""
+    found = read_json(folder / "config.json")
+    run = config.runs[name]
+    batch = config[run.network].batch_size
+    full = len(pairs) * config.crops_per_image // batch
+    total = run.epochs * min(config.steps_per_epoch or full, full)
+    same = found.get("key") == key
+    if is_finished(folder, key):
+        state, why, steps = "finished", "it is up to date", 0
+    elif run.snapshot_of:
+        why = f"it is {run.snapshot_of} after epoch {run.epochs}"
+        state, steps = "snapshot", 0
+    elif same and (folder / "checkpoint.pt").exists():
+        done = training.read_lines(folder / "history.jsonl")
+        steps = total - (done[-1]["step"] if done else 0)
+        state, why = "resume", "it was interrupted"
+    else:
+        state, steps = "train", total
+        why = (
+            "its configuration, images or training code changed"
+            if found
+            else "it has not been trained"
+        )
+    return Task(name, key, folder, state, why, steps)
+
+
 def make_plan(config, pairs):
     """The tasks of a profile, in the order of its runs."""
-    tasks = []
-    for name, key in run_keys(config, pairs).items():
-        folder = runs_folder(config) / name
-        found = read_json(folder / "config.json")
-        run = config.runs[name]
-        batch = config[run.network].batch_size
-        full = len(pairs) * config.crops_per_image // batch
-        total = run.epochs * min(config.steps_per_epoch or full, full)
-        same = found.get("key") == key
-        if is_finished(folder, key):
-            state, why, steps = "finished", "it is up to date", 0
-        elif run.snapshot_of:
-            why = f"it is {run.snapshot_of} after epoch {run.epochs}"
-            state, steps = "snapshot", 0
-        elif same and (folder / "checkpoint.pt").exists():
-            done = training.read_lines(folder / "history.jsonl")
-            steps = total - (done[-1]["step"] if done else 0)
-            state, why = "resume", "it was interrupted"
-        else:
-            state, steps = "train", total
-            why = (
-                "its configuration, images or training code changed"
-                if found
-                else "it has not been trained"
-            )
-        tasks.append(Task(name, key, folder, state, why, steps))
-    return tasks
+    return [
+        make_task(config, name, key, runs_folder(config) / name, pairs)
+        for name, key in run_keys(config, pairs).items()
+    ]
 
 
 def set_aside(task):
@@ -274,39 +278,43 @@ def take_snapshot(task, config):
 
 def measure_runs(config, tasks):
     """Measure bicubic and every run on every test set that is there."""
-    scale, folder = config.scaling_factor, runs_folder(config)
     judge = functools.cache(losses.EfficientNetFeatures)  # if it is needed
     sets = [s for s in config.test_sets if data_lists.is_present(s)]
+    methods = {runs_folder(config) / BICUBIC: ""}
+    methods |= {task.folder: task.key for task in tasks}
+    for folder, key in methods.items():
+        measure_run(folder, key, sets, config.scaling_factor, judge)
+
+
+def measure_run(folder, run_key, sets, scale, judge):
+    """Measure a run, or bicubic, on sets where its figures do not stand."""
     code = code_digest(MEASURING_CODE)
-    methods = {BICUBIC: (folder / BICUBIC, "")}
-    methods |= {task.name: (task.folder, task.key) for task in tasks}
-    for name, (place, run_key) in methods.items():
-        stored = read_json(place / "metrics.json")
-        for test_set in sets:
-            pairs = data_lists.data_list(test_set, scale)
-            pictures = None
-            if test_set in PICTURE_SETS:
-                pictures = place / "sr" / test_set
-            key = digest(run_key, pairs_digest(pairs), code)
-            same = stored.get(test_set, {}).get("key") == key
-            if same and all(
-                (pictures / f"{hr.stem}.png").exists()
-                for hr, _ in pairs
-                if pictures
-            ):
-                continue
-            print(f"measuring {name} on {test_set}", flush=True)
-            if name == BICUBIC:
-                enlarge = functools.partial(imresize.imresize, scale=scale)
-            else:
-                generator = inference.load_generator(place)
-                enlarge = functools.partial(inference.upscale, generator)
-            figures = evaluation.evaluate(enlarge, pairs, judge(), pictures)
-            stored[test_set] = {"key": key} | figures
-            training.write_json(place / "metrics.json", stored)
-        present = {test_set: stored[test_set] for test_set in sets}
-        if present != stored:
-            training.write_json(place / "metrics.json", present)
+    stored = read_json(folder / "metrics.json")
+    for test_set in sets:
+        pairs = data_lists.data_list(test_set, scale)
+        pictures = None
+        if test_set in PICTURE_SETS:
+            pictures = folder / "sr" / test_set
+        key = digest(run_key, pairs_digest(pairs), code)
+        same = stored.get(test_set, {}).get("key") == key
+        if same and all(
+            (pictures / f"{hr.stem}.png").exists()
+            for hr, _ in pairs
+            if pictures
+        ):
+            continue
+        print(f"measuring {folder.name} on {test_set}", flush=True)
+        if folder.name == BICUBIC:
+            enlarge = functools.partial(imresize.imresize, scale=scale)
+        else:
+            generator = inference.load_generator(folder)
+            enlarge = functools.partial(inference.upscale, generator)
+        figures = evaluation.evaluate(enlarge, pairs, judge(), pictures)
+        stored[test_set] = {"key": key} | figures
+        training.write_json(folder / "metrics.json", stored)
+    present = {test_set: stored[test_set] for test_set in sets}
+    if present != stored:
+        training.write_json(folder / "metrics.json", present)
 
 
 @dataclass

@@ -9,6 +9,7 @@ import copy
 import functools
 import io
 import itertools
+import sys
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -18,18 +19,23 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import nn
 from torch.nn import functional as F
 
+from srgan_lib import data_lists, experiments, images, imresize, models
 from srgan_lib.images import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     denormalize_sr,
+    modcrop,
     normalize_lr,
+    read_image,
     rgb_to_y,
     to_image,
     to_tensor,
     to_uint8,
 )
-from srgan_lib.imresize import imresize
+from srgan_lib.training import write_json
 
+MODEL = "SRResNet-20"  # the run whose pictures are spoiled
+TEST_SETS = ("Bundled5", "Set5")  # small, and enough to see a fault
 BORDER = 4  # pixels left out on each side, as wide as the scale
 MEAN = torch.tensor(IMAGENET_MEAN).view(3, 1, 1)
 STD = torch.tensor(IMAGENET_STD).view(3, 1, 1)
@@ -38,7 +44,7 @@ STD = torch.tensor(IMAGENET_STD).view(3, 1, 1)
 
 
 def by_imresize(hr):
-    return imresize(hr, 1 / 4)
+    return imresize.imresize(hr, 1 / 4)
 
 
 def by_pil(hr):
@@ -309,13 +315,14 @@ def figures(pipeline, sr, hr):
     )
 
 
-def signatures(generator, images, pipelines):
-    """{name: (PSNR, SSIM)}, means over images: hr, uint8 (H, W, 3).
+def signatures(generator, paths, pipelines):
+    """{name: (PSNR, SSIM)}, means over the hr images at `paths`.
 
     pipelines: {name: Pipeline}; `generator` enlarges by 4.
     """
     found = {name: [] for name in pipelines}
-    for hr in images:
+    for path in paths:
+        hr = modcrop(read_image(path), 4)
         picture = pictures(generator, hr)
         for name, pipeline in pipelines.items():
             found[name].append(figures(pipeline, picture(pipeline), hr))
@@ -323,3 +330,38 @@ def signatures(generator, images, pipelines):
         name: tuple(float(v) for v in np.mean(values, axis=0))
         for name, values in found.items()
     }
+
+
+def single_faults():
+    """{name: Pipeline}: the right one, and each fault alone."""
+    return {"no fault": RIGHT} | {f.name: faulty(f) for f in FAULTS}
+
+
+def stored_signatures(config):
+    """{test set: {fault: (PSNR, SSIM)}} of MODEL in the run store.
+
+    What stands there is read, the rest is measured: under a minute in
+    `quick`. The runs of the profile must stand.
+    """
+    folder = experiments.runs_folder(config)
+    file = folder / "faults" / "signatures.json"
+    stored, found = experiments.read_json(file), {}
+    code = experiments.code_digest(
+        (images, imresize, models, sys.modules[__name__])
+    )
+    for test_set in filter(data_lists.is_present, TEST_SETS):
+        pairs = data_lists.data_list(test_set, config.scaling_factor)
+        run_key = experiments.read_result(folder / MODEL).config.key
+        key = experiments.digest(
+            run_key, experiments.pairs_digest(pairs), code
+        )
+        if stored.get(test_set, {}).get("key") != key:
+            print(f"measuring faults on {test_set}", flush=True)
+            generator = experiments.read_result(folder / MODEL).generator()
+            measured = signatures(
+                generator, [hr for hr, _ in pairs], single_faults()
+            )
+            stored[test_set] = {"key": key, "figures": measured}
+            write_json(file, stored)
+        found[test_set] = stored[test_set]["figures"]
+    return found

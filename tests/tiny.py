@@ -37,6 +37,7 @@ def tiny_config(**runs):
     config.srgan.update(batch_size=2, crop_size=36)
     blank = {"epochs": 2, "start": None, "snapshot_of": None}
     config.runs = {name: blank | run for name, run in runs.items()}
+    config.faults = None
     return EasyDict(config)
 
 
