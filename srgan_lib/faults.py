@@ -62,7 +62,7 @@ def by_torch(hr):
 
 
 def by_nearest(hr):
-    """Every fourth pixel, beginning with the first: F.interpolate's default."""
+    """Every fourth pixel, from the first on: F.interpolate's default."""
     return hr[::4, ::4]
 
 
@@ -248,7 +248,9 @@ class Fault:
 RIGHT = Pipeline()
 FAULTS = (
     Fault("output in [-1, 1] read as [0, 1]", "finish", read_as_unit),
-    Fault("the same, wrapped around", "finish", read_as_unit_wrapped),
+    Fault(
+        "output read as [0, 1], wrapped around", "finish", read_as_unit_wrapped
+    ),
     Fault("output read as ImageNet-normalized", "finish", read_as_imagenet),
     Fault("rounding skipped", "finish", truncated),
     Fault("one pixel off", "finish", one_pixel_off),

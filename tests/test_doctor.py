@@ -13,8 +13,8 @@ from tiny import Features, tiny_config
 from torch import nn
 from torch.nn import functional as F
 
-from srgan_lib import doctor, fault_runs, faults, losses, solver
 from srgan_lib import __main__ as cli
+from srgan_lib import doctor, fault_runs, faults, losses, solver
 from srgan_lib.errors import UserError
 from srgan_lib.imresize import imresize
 from srgan_lib.losses import EfficientNetFeatures
@@ -87,8 +87,10 @@ UNSEEN = {faults.truncated, faults.statistics_lost}
 SEEN = [
     fault
     for fault in faults.FAULTS
-    if fault.step in ("prepare", "run", "finish")
-    and fault.function not in UNSEEN
+    if (
+        fault.step in ("prepare", "run", "finish")
+        and fault.function not in UNSEEN
+    )
     or fault.function is faults.by_jpeg
 ]
 
