@@ -36,7 +36,7 @@ else
 endif
 JUPYTER_BOOK := $(RUN) -c 'from jupyter_book.cli.main import main; main()'
 
-.PHONY: help book experiments test test-slow lint format data clean
+.PHONY: help book experiments faults test test-slow lint format data clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' \
@@ -51,6 +51,9 @@ book: $(READY)  ## train what is not trained yet, build the book
 
 experiments: $(READY)  ## only train what is not trained yet
 	$(RUN) -m srgan_lib experiments --profile $(PROFILE)
+
+faults: $(READY)  ## train the long faults of chapter 11, half an hour
+	$(RUN) tools/faults.py
 
 test: $(READY)  ## the tests, a few minutes
 	$(RUN) -m pytest -m "not slow"

@@ -36,6 +36,7 @@ from srgan_lib.training import write_json
 
 MODEL = "SRResNet-20"  # the run whose pictures are spoiled
 TEST_SETS = ("Bundled5", "Set5")  # small, and enough to see a fault
+NEAR = 1.0, 0.05  # dB and SSIM: as near as another network would be, at most
 BORDER = 4  # pixels left out on each side, as wide as the scale
 MEAN = torch.tensor(IMAGENET_MEAN).view(3, 1, 1)
 STD = torch.tensor(IMAGENET_STD).view(3, 1, 1)
@@ -332,6 +333,11 @@ def signatures(generator, paths, pipelines):
         name: tuple(float(v) for v in np.mean(values, axis=0))
         for name, values in found.items()
     }
+
+
+def distance(a, b):
+    """How far two (PSNR, SSIM) are apart; 1 is what still counts as near."""
+    return max(abs(x - y) / t for x, y, t in zip(a, b, NEAR, strict=True))
 
 
 def single_faults():

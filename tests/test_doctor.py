@@ -9,7 +9,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from PIL import Image
-from tiny import Features, tiny_config
+from tiny import Bicubic, Features, tiny_config
 from torch import nn
 from torch.nn import functional as F
 
@@ -22,25 +22,6 @@ from srgan_lib.metrics import psnr, ssim
 from srgan_lib.training import build_state
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-class Bicubic(nn.Module):
-    """Bicubic, in the form of a generator: it is exactly as good.
-
-    A batch norm has the statistics of photographs, and is undone behind.
-    """
-
-    def __init__(self):
-        super().__init__()
-        self.norm = nn.BatchNorm2d(3)
-        self.norm.running_mean += 0.1
-        self.norm.running_var *= 1.2
-
-    def forward(self, lr):
-        x = self.norm(lr) * 1.2**0.5 + 0.1
-        x = (x * faults.STD + faults.MEAN) * 2 - 1
-        x = F.interpolate(x, scale_factor=4, mode="bicubic", antialias=True)
-        return x.clip(-1, 1)
 
 
 def using(pipeline, generator=None):
