@@ -37,7 +37,8 @@ endif
 WHEEL := _build/html/notebooks/.wheel
 JUPYTER_BOOK := $(RUN) -c 'from jupyter_book.cli.main import main; main()'
 
-.PHONY: help book pdf experiments test test-slow lint format data clean
+.PHONY: help book pdf experiments faults test test-slow lint format data \
+  clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' \
@@ -84,6 +85,9 @@ pdf: book  ## print the built book as one PDF; needs Chromium
 
 experiments: $(READY)  ## only train what is not trained yet
 	$(RUN) -m srgan_lib experiments --profile $(PROFILE)
+
+faults: $(READY)  ## train the long faults of chapter 11, half an hour
+	$(RUN) tools/faults.py
 
 test: $(READY)  ## the tests, a few minutes
 	$(RUN) -m pytest -m "not slow"

@@ -14,10 +14,13 @@ from srgan_lib import (
     data_lists,
     evaluation,
     experiments,
+    fault_runs,
+    faults,
     inference,
     photographs,
     training,
 )
+from srgan_lib import doctor as examiner
 from srgan_lib.config import load_profile
 from srgan_lib.errors import UserError
 from srgan_lib.losses import EfficientNetFeatures
@@ -61,14 +64,22 @@ def run_experiments(profile: ProfileName = "quick", dry_run: bool = False):
     config = load_profile(profile)
     if not dry_run:
         results = experiments.run_experiments(config)
+        if config.faults is not None:
+            fault_runs.run_faults(config)
+            faults.stored_signatures(config)
         if training.processes().is_main_process:
             folder = experiments.runs_folder(config)
             print(f"{len(results)} methods stand in {folder}")
         return
     pairs = experiments.training_pairs(config)
     rates = {}
-    for task in experiments.make_plan(config, pairs):
-        network, cost = config.runs[task.name].network, ""
+    tasks = experiments.make_plan(config, pairs)
+    networks = {name: run.network for name, run in config.runs.items()}
+    for fault in fault_runs.chosen_faults(config, long=False):
+        tasks.append(fault_runs.make_task(config, fault, pairs))
+        networks[fault.name] = fault.network
+    for task in tasks:
+        network, cost = networks[task.name], ""
         if task.steps:
             if network not in rates:
                 rates[network] = seconds_per_step(config, network, pairs)
@@ -180,6 +191,34 @@ def evaluate(
             for key, (heading, _) in evaluation.METRICS.items()
         ]
         print(f"{name:10} " + "  ".join(cells))
+
+
+@app.command()
+def doctor(
+    model: Annotated[
+        str,
+        typer.Argument(help="file.py:function, a name, a file or a run."),
+    ],
+    measure: Annotated[
+        str | None, typer.Option(help="file.py:function, sr and hr to PSNR.")
+    ] = None,
+    shrink: Annotated[
+        str | None, typer.Option(help="file.py:function, hr to lr.")
+    ] = None,
+):
+    """Look for the faults of chapter 11; the exit code is 1 if some are."""
+    findings = examiner.examine_model(model)
+    if measure:
+        function = examiner.load_function(measure)
+        findings += examiner.examine_measure(function)
+    if shrink:
+        function = examiner.load_function(shrink)
+        findings += examiner.examine_shrinking(function)
+    for finding in findings:
+        print(finding)
+    if findings:
+        raise typer.Exit(1)
+    print("Healthy, as far as these tests can see.")
 
 
 @app.command("upscale")

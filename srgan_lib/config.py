@@ -128,6 +128,9 @@ SCHEMA = {
         "d_pace": number(above=0),
     },
     "runs": (lambda v: isinstance(v, dict) and v, "a table of runs"),
+    "faults": or_null(
+        (lambda v: isinstance(v, dict), "a table of start and epochs")
+    ),
 }
 RUN_NAME = "[A-Za-z][A-Za-z0-9+_-]*"
 RUN = {
@@ -137,6 +140,12 @@ RUN = {
     "snapshot_of": or_null(
         (lambda v: isinstance(v, str), "the name of a run")
     ),
+}
+# How long the fault runs of chapter 11 train; SRGAN's begin from `start`.
+FAULTS = {
+    "start": (lambda v: isinstance(v, str), "the name of a run"),
+    "srgan_epochs": whole(1),
+    "srresnet_epochs": whole(1),
 }
 
 
@@ -211,6 +220,18 @@ def check_snapshot(run, source, place):
         )
 
 
+def check_faults(faults, runs, place):
+    """Fault runs, where a profile has them, begin from an SRResNet."""
+    if faults is None:
+        return
+    check(faults, FAULTS, f"{place}: faults")
+    if runs.get(faults["start"], {}).get("network") != "srresnet":
+        raise UserError(
+            f"{place}: faults: start is '{faults['start']}', which is not "
+            "an srresnet run of the profile."
+        )
+
+
 def check_stages(config, place):
     """Values that are good alone, and must fit each other."""
     scale, srgan = config["scaling_factor"], config["srgan"]
@@ -253,7 +274,10 @@ def load_profile(name):
             f"{path} is not valid YAML: {reason}; mend it there."
         ) from error
     place = f"profile {path.stem}"
+    if isinstance(values, dict):
+        values.setdefault("faults", None)
     check(values, SCHEMA, place)
     check_runs(values["runs"], place)
+    check_faults(values["faults"], values["runs"], place)
     check_stages(values, place)
     return EasyDict(values, name=path.stem)

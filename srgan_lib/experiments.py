@@ -163,33 +163,43 @@ def is_finished(folder, key):
     return fits and (folder / "weights.safetensors").exists()
 
 
+def make_task(config, name, key, folder, pairs, source=None):
+    """What is to be done for one run of a profile, and why.
+
+    source: the task of the run that it begins from, if it is planned too.
+    """
+    found = read_json(folder / "config.json")
+    run = config.runs[name]
+    batch = config[run.network].batch_size
+    full = len(pairs) * config.crops_per_image // batch
+    total = run.epochs * min(config.steps_per_epoch or full, full)
+    same = found.get("key") == key
+    if is_finished(folder, key):
+        state, why, steps = "finished", "it is up to date", 0
+    elif run.snapshot_of:
+        why = f"it is {run.snapshot_of} after epoch {run.epochs}"
+        state, steps = "snapshot", 0
+    elif same and (folder / "checkpoint.pt").exists():
+        history = training.read_lines(folder / "history.jsonl")
+        done = history[-1]["step"] if history else 0
+        state, steps = "resume", total - done
+        why = f"{done} of its {total} steps are done"
+    else:
+        state, steps = "train", total
+        why = "it was begun, but nothing was saved yet"
+        if not same:
+            why = what_changed(config, name, found, source)
+    return Task(name, key, folder, state, why, total, steps)
+
+
 def make_plan(config, pairs):
     """The tasks of a profile, in the order of its runs."""
     tasks = {}
     for name, key in run_keys(config, pairs).items():
-        folder = runs_folder(config) / name
-        found = read_json(folder / "config.json")
-        run = config.runs[name]
-        batch = config[run.network].batch_size
-        full = len(pairs) * config.crops_per_image // batch
-        total = run.epochs * min(config.steps_per_epoch or full, full)
-        same = found.get("key") == key
-        if is_finished(folder, key):
-            state, why, steps = "finished", "it is up to date", 0
-        elif run.snapshot_of:
-            why = f"it is {run.snapshot_of} after epoch {run.epochs}"
-            state, steps = "snapshot", 0
-        elif same and (folder / "checkpoint.pt").exists():
-            history = training.read_lines(folder / "history.jsonl")
-            done = history[-1]["step"] if history else 0
-            state, steps = "resume", total - done
-            why = f"{done} of its {total} steps are done"
-        else:
-            state, steps = "train", total
-            why = "it was begun, but nothing was saved yet"
-            if not same:
-                why = what_changed(config, name, found, tasks.get(run.start))
-        tasks[name] = Task(name, key, folder, state, why, total, steps)
+        folder, source = runs_folder(config) / name, config.runs[name].start
+        tasks[name] = make_task(
+            config, name, key, folder, pairs, tasks.get(source)
+        )
     return list(tasks.values())
 
 
@@ -319,33 +329,37 @@ def unmeasured_sets(config, task):
 
 def measure_runs(config, tasks):
     """Measure bicubic and every run on every test set that is there."""
-    scale, folder = config.scaling_factor, runs_folder(config)
     judge = functools.cache(losses.EfficientNetFeatures)  # if it is needed
     sets = present_sets(config)
-    methods = {BICUBIC: (folder / BICUBIC, "")}
-    methods |= {task.name: (task.folder, task.key) for task in tasks}
-    for name, (place, run_key) in methods.items():
-        stored = read_json(place / "metrics.json")
-        for test_set in sets:
-            pairs = data_lists.data_list(test_set, scale)
-            key = measuring_key(run_key, pairs)
-            if is_measured(place, test_set, pairs, key):
-                continue
-            print(f"measuring {name} on {test_set}", flush=True)
-            if name == BICUBIC:
-                enlarge = functools.partial(imresize.imresize, scale=scale)
-            else:
-                generator = inference.load_generator(place)
-                enlarge = functools.partial(inference.upscale, generator)
-            pictures = None
-            if test_set in PICTURE_SETS:
-                pictures = place / "sr" / test_set
-            figures = evaluation.evaluate(enlarge, pairs, judge(), pictures)
-            stored[test_set] = {"key": key} | figures
-            training.write_json(place / "metrics.json", stored)
-        present = {test_set: stored[test_set] for test_set in sets}
-        if present != stored:
-            training.write_json(place / "metrics.json", present)
+    methods = {runs_folder(config) / BICUBIC: ""}
+    methods |= {task.folder: task.key for task in tasks}
+    for folder, key in methods.items():
+        measure_run(folder, key, sets, config.scaling_factor, judge)
+
+
+def measure_run(folder, run_key, sets, scale, judge):
+    """Measure a run, or bicubic, on sets where its figures do not stand."""
+    stored = read_json(folder / "metrics.json")
+    for test_set in sets:
+        pairs = data_lists.data_list(test_set, scale)
+        key = measuring_key(run_key, pairs)
+        if is_measured(folder, test_set, pairs, key):
+            continue
+        print(f"measuring {folder.name} on {test_set}", flush=True)
+        if folder.name == BICUBIC:
+            enlarge = functools.partial(imresize.imresize, scale=scale)
+        else:
+            generator = inference.load_generator(folder)
+            enlarge = functools.partial(inference.upscale, generator)
+        pictures = None
+        if test_set in PICTURE_SETS:
+            pictures = folder / "sr" / test_set
+        figures = evaluation.evaluate(enlarge, pairs, judge(), pictures)
+        stored[test_set] = {"key": key} | figures
+        training.write_json(folder / "metrics.json", stored)
+    present = {test_set: stored[test_set] for test_set in sets}
+    if present != stored:
+        training.write_json(folder / "metrics.json", present)
 
 
 @dataclass
