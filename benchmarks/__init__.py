@@ -1,0 +1,1 @@
+"""What is fast here, how fast, and beside what. `make bench` runs it."""

@@ -1,0 +1,167 @@
+"""Measure, print, and keep the record that chapter 14 shows.
+
+python -m benchmarks             all that `make bench` measures
+python -m benchmarks SECTION...  some of it; also: compiled, quality
+"""
+
+import datetime
+import functools
+import shutil
+import sys
+
+from benchmarks import attempts, machine, tools
+from benchmarks.account import account
+from benchmarks.quality import quality
+from benchmarks.steps import (
+    MEASURES,
+    Way,
+    alone,
+    configuration,
+    time_ways,
+    worker_counts,
+)
+from srgan_lib.experiments import read_json
+from srgan_lib.inference import WEIGHTS
+from srgan_lib.training import native_precision, write_json
+
+RECORD = WEIGHTS.parent / "records" / "bench.json"
+NETWORKS = ("srresnet", "srgan")
+
+
+def our_measures(network):
+    """All that ours takes to train a network on this machine."""
+    away = set()
+    if native_precision() != "bf16":
+        away.add("bf16")
+    if network == "srresnet":
+        away.add("judged together")
+    return frozenset(MEASURES) - away
+
+
+def ours(network, profile, **options):
+    measures = our_measures(network)
+    return Way(network, measures, library=True, profile=profile, **options)
+
+
+def steps(network, profile, rounds=3):
+    """A step the usual way, ours, and with each measure alone or left out."""
+
+    def way(measures=frozenset(), **options):
+        return Way(network, measures, profile=profile, **options)
+
+    counts = worker_counts()
+    by_workers = time_ways({str(n): way(workers=n) for n in counts}, 1)
+    workers = int(min(by_workers, key=lambda n: by_workers[n]["seconds"]))
+    measures = our_measures(network)
+    ways = {
+        "usual": way(workers=workers),
+        "ours": ours(network, profile),
+        "ours in fp32": way(measures - {"bf16"}, library=True),
+        "all measures": way(measures),
+    }
+    for measure in sorted(measures, key=MEASURES.index):
+        one = frozenset([measure])
+        ways[f"only {measure}"] = way(one, workers=workers, timed=2)
+        ways[f"without {measure}"] = way(measures - one, workers=workers)
+    times = time_ways(ways, rounds)
+    return {"workers": workers, "by workers": by_workers, "ways": times}
+
+
+def with_attempts(network, profile, names, rounds=3):
+    """Ours, and what was tried on top of it and not kept."""
+    ways = {"ours": ours(network, profile)}
+    ways |= {name: ours(network, profile, attempt=name) for name in names}
+    return time_ways(ways, rounds)
+
+
+def compiled(profile):
+    """torch.compile on top of ours; it compiles for a minute first."""
+    if shutil.which("c++") is None:
+        sys.exit("torch.compile needs a C++ compiler, and there is none.")
+    return {
+        network: with_attempts(network, profile, ["torch.compile"])
+        for network in NETWORKS
+    }
+
+
+def each_network(function):
+    return lambda profile: {n: function(n, profile) for n in NETWORKS}
+
+
+SECTIONS = {
+    "limits": lambda profile: machine.limits(),
+    "operations": machine.operations,
+    "steps": each_network(steps),
+    "tried": lambda profile: with_attempts(
+        "srresnet", profile, attempts.PRELUS
+    ),
+    # Where freed memory is kept, which would change what comes after.
+    "account": each_network(functools.partial(alone, account)),
+    "crops": tools.data_path,
+    "resizing": lambda profile: tools.resizing(tools.photograph()),
+    "measuring": lambda profile: tools.measuring(tools.photograph()),
+    "upscaling": lambda profile: tools.upscaling(tools.photograph(), profile),
+}
+ON_REQUEST = {"compiled": compiled, "quality": quality}
+
+
+def timings(table):
+    """Lines of {label: summary}: median, spread, ratio to ours."""
+    base = table.get("ours", next(iter(table.values())))["seconds"]
+    for label, row in table.items():
+        yield (
+            f"  {label:36}{1e3 * row['seconds']:10.1f} ms  "
+            f"({1e3 * row['low']:.1f} to {1e3 * row['high']:.1f})  "
+            f"{row['seconds'] / base:7.2f} x ours"
+        )
+
+
+def show(value, indent=0):
+    """Any part of the record, for the terminal."""
+    space = "  " * indent
+    if isinstance(value, dict) and value:
+        if all(isinstance(v, dict) and "low" in v for v in value.values()):
+            return list(timings(value))
+        lines = []
+        for key, part in value.items():
+            inner = show(part, indent + 1)
+            single = len(inner) == 1 and not isinstance(part, dict)
+            lines += (
+                [f"{space}{key}: {inner[0]}"]
+                if single
+                else [f"{space}{key}", *inner]
+            )
+        return lines
+    if isinstance(value, list):  # an account
+        return [
+            f"{space}{row['part'] + ', ' + row['kind']:44}"
+            f"{1e3 * (row['forward'] + row['backward']):10.1f} ms"
+            for row in value
+        ]
+    return [f"{value:,.4g}" if isinstance(value, float) else str(value)]
+
+
+def main(names=(), profile="reference", path=RECORD):
+    """Measure some sections, or all of SECTIONS, into the record."""
+    for name in names:
+        if name not in SECTIONS | ON_REQUEST:
+            sys.exit(
+                f"There is no section {name}; take some of "
+                f"{', '.join(SECTIONS | ON_REQUEST)}."
+            )
+    here = machine.describe()
+    record = read_json(path)
+    if record.get("machine") != here:  # never mix two machines
+        record = {"machine": here}
+    record["images"] = configuration().train_sets[0]
+    for name in names or SECTIONS:
+        print(f"== {name}", flush=True)
+        record[name] = (SECTIONS | ON_REQUEST)[name](profile)
+        record["date"] = datetime.date.today().isoformat()
+        write_json(path, record)
+        print(*show(record[name]), sep="\n", flush=True)
+    print(f"The record is {path}; chapter 14 shows it.")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,240 @@
+"""Resizing, measuring, upscaling, cropping, beside other libraries."""
+
+import functools
+import time
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from PIL import Image
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+from skimage.transform import resize
+from torch.nn import functional as F
+
+from benchmarks import tutorial
+from benchmarks.steps import configuration, worker_counts
+from benchmarks.timing import by_turns
+from srgan_lib import training
+from srgan_lib.data_lists import PHOTOS, data_list, is_present
+from srgan_lib.datasets import EpochBatches, SRDataset
+from srgan_lib.images import (
+    read_image,
+    rgb_to_y,
+    to_image,
+    to_tensor,
+    to_uint8,
+)
+from srgan_lib.imresize import imresize
+from srgan_lib.inference import upscale
+from srgan_lib.metrics import psnr, ssim
+from srgan_lib.models import Generator
+
+
+def photograph():
+    """Two megapixels, 980 x 2048: a bundled photograph and its mirror."""
+    image = read_image(PHOTOS / "mountain.webp")[:, :1024]
+    return np.concatenate([image, image[:, ::-1]], axis=1)
+
+
+# --- resizing ----------------------------------------------------------------
+
+
+def by_pillow(image, scale):
+    height, width = (round(size * scale) for size in image.shape[:2])
+    picture = Image.fromarray(image)
+    return np.asarray(picture.resize((width, height), Image.BICUBIC))
+
+
+def by_torch(image, scale):
+    size = [round(size * scale) for size in image.shape[:2]]
+    options = {"mode": "bicubic", "antialias": True}
+    return to_image(F.interpolate(to_tensor(image)[None], size, **options)[0])
+
+
+def by_scikit_image(image, scale):
+    height, width = (round(size * scale) for size in image.shape[:2])
+    options = {"order": 3, "anti_aliasing": scale < 1, "preserve_range": True}
+    return to_uint8(resize(image, (height, width), **options))
+
+
+def by_resize_right(image, scale, kind):
+    import resize_right
+
+    x = image.astype(np.float32)
+    if kind is torch:
+        x = torch.from_numpy(x).permute(2, 0, 1)  # in torch, channels first
+    x = resize_right.resize(x, scale_factors=scale)
+    if kind is torch:
+        x = x.permute(1, 2, 0).numpy()
+    return to_uint8(x)
+
+
+RESIZERS = {
+    "ours": imresize,
+    "Pillow": by_pillow,
+    "PyTorch": by_torch,
+    "scikit-image": by_scikit_image,
+    "resize-right, NumPy": functools.partial(by_resize_right, kind=np),
+    "resize-right, PyTorch": functools.partial(by_resize_right, kind=torch),
+}
+
+
+def resizing(image, rounds=5, patience=8):
+    """Seconds, and the share of bytes that differ from MATLAB's.
+
+    Ours is MATLAB's, byte for byte: the tests compare it with 219 of its
+    images. So what differs from ours differs from MATLAB's.
+    """
+    results = {}
+    for name, scale in (("1/4", 1 / 4), ("4", 4)):
+        exact = imresize(image, scale)
+        tasks = {
+            label: functools.partial(resizer, image, scale)
+            for label, resizer in RESIZERS.items()
+        }
+        differing = {
+            label: float(np.mean(task() != exact))
+            for label, task in tasks.items()
+        }
+        results[name] = by_turns(tasks, rounds, patience, warm=False)
+        for label, share in differing.items():
+            results[name][label]["differing"] = share
+    return results
+
+
+# --- measuring ---------------------------------------------------------------
+
+
+def lumas(sr, hr):
+    """What the other libraries are given: luma, without its border."""
+    return [rgb_to_y(image)[4:-4, 4:-4] for image in (sr, hr)]
+
+
+def ours(sr, hr):
+    return psnr(sr, hr), ssim(sr, hr)
+
+
+def scikit_image(sr, hr):
+    a, b = lumas(sr, hr)
+    similarity = structural_similarity(
+        a,
+        b,
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+        data_range=255,
+    )
+    return peak_signal_noise_ratio(b, a, data_range=255), similarity
+
+
+def tensors(sr, hr):
+    return [torch.from_numpy(y)[None, None].float() for y in lumas(sr, hr)]
+
+
+def torchmetrics(sr, hr):
+    import torchmetrics.functional.image as metrics
+
+    a, b = tensors(sr, hr)
+    options = {"sigma": 1.5, "kernel_size": 11, "data_range": 255.0}
+    similarity = metrics.structural_similarity_index_measure(a, b, **options)
+    ratio = metrics.peak_signal_noise_ratio(a, b, data_range=255.0)
+    return ratio.item(), similarity.item()
+
+
+def piq(sr, hr):
+    import piq
+
+    a, b = tensors(sr, hr)
+    similarity = piq.ssim(a, b, data_range=255.0, downsample=False)
+    return piq.psnr(a, b, data_range=255.0).item(), similarity.item()
+
+
+def measuring(hr, rounds=9):
+    """Seconds, and how far the values are from scikit-image's."""
+    hr = hr[:768, :1024]
+    sr = imresize(imresize(hr, 1 / 4), 4)
+    libraries = {
+        "ours": ours,
+        "scikit-image": scikit_image,
+        "torchmetrics": torchmetrics,
+        "piq": piq,
+    }
+    times = by_turns(
+        {n: functools.partial(f, sr, hr) for n, f in libraries.items()},
+        rounds,
+        patience=10,
+    )
+    expected = scikit_image(sr, hr)
+    for name, function in libraries.items():
+        for key, value, other in zip(
+            ("psnr", "ssim"), function(sr, hr), expected, strict=True
+        ):
+            times[name][key] = float(value)
+            times[name][f"{key}_off"] = abs(float(value - other))
+    return times
+
+
+# --- upscaling ---------------------------------------------------------------
+
+
+def upscaling(image, profile="reference", rounds=3):
+    """One megapixel of output, whole and in tiles."""
+    generator = Generator(configuration(profile)).eval()
+    generator = generator.to(memory_format=torch.channels_last)
+    lr = imresize(image, 1 / 4)[:256, :256]
+    tasks = {"whole": None, "tiles of 128": 128, "tiles of 64": 64}
+    return by_turns(
+        {
+            name: functools.partial(upscale, generator, lr, tile)
+            for name, tile in tasks.items()
+        },
+        rounds,
+    )
+
+
+# --- crops -------------------------------------------------------------------
+
+
+def crops_per_second(batches, batch_size, warm, count):
+    """Timings of `count` batches after `warm` ones, as a rate of crops."""
+    batches, times = iter(batches), []
+    for k in range(warm + count):
+        begin = time.perf_counter()
+        next(batches)
+        if k >= warm:
+            times.append(time.perf_counter() - begin)
+    # Workers hand out their batches in gusts, so the mean counts here.
+    return batch_size * count / sum(times)
+
+
+def data_path(profile="reference", count=24):
+    """Crops a second, nothing being trained: {set: {way: rate}}."""
+    config = configuration(profile)
+    stage, scale = config.srresnet, config.scaling_factor
+    accelerator = Accelerator(mixed_precision="no")
+    results = {}
+    for name in ("BSDS", "Photos"):
+        if not is_present(name):
+            continue
+        pairs = data_list(name)
+        paths = [hr for hr, _ in pairs]
+        dataset = SRDataset(pairs, config, stage.crop_size)
+        for n in range(len(pairs)):
+            dataset.crop(n)  # decode every image once
+        numbers = EpochBatches(dataset, stage.batch_size, 0, 2 * count)
+        batches = training.load_batches(accelerator, dataset, numbers)
+        rates = {"ours": crops_per_second(batches, stage.batch_size, 2, count)}
+        for processes in worker_counts():
+            batches = tutorial.loader(
+                paths,
+                stage.crop_size,
+                scale,
+                stage.batch_size,
+                count + 8,
+                processes,
+            )
+            rates[f"{processes} workers"] = crops_per_second(
+                batches, stage.batch_size, 4, count
+            )
+        results[name] = rates
+    return results
