@@ -281,4 +281,3 @@ def test_every_module_is_in_the_reference():
     listed = re.findall(r"^.. automodule:: srgan_lib\.(\w+)$", text, re.M)
     modules = {p.stem for p in (PROJECT / "srgan_lib").glob("[!_]*.py")}
     assert sorted(listed) == sorted(modules)
-
