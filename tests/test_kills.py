@@ -5,6 +5,7 @@ imported PyTorch already, which saves some seconds for each.
 """
 
 import multiprocessing
+import multiprocessing.forkserver
 import os
 import random
 import resource
@@ -31,7 +32,8 @@ pytestmark = pytest.mark.slow
 HERE = Path(__file__).parent
 KILLS = 20  # for each network
 server = multiprocessing.get_context("forkserver")
-server.set_forkserver_preload(["srgan_lib.training", "tiny", "test_training"])
+# The second is what PyTorch imports when it makes an optimizer.
+server.set_forkserver_preload(["test_kills", "torch._dynamo"])
 
 
 def work(network, folder, pairs, limit=None):
@@ -42,6 +44,8 @@ def work(network, folder, pairs, limit=None):
     torch.set_num_threads(1)
     training.load_features = lambda stage: Features()
     training.tqdm = quiet(training.tqdm)
+    fsync = os.fsync  # of a slow disk, to be killed in the middle of
+    os.fsync = lambda file: time.sleep(0.01) or fsync(file)
     config = tiny_config(
         srresnet={"network": "srresnet"}, srgan={"network": "srgan"}
     )
@@ -69,6 +73,11 @@ def quiet(bar):
 
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory):
+    """Two small pictures; and the server runs, and finds what it imports."""
+    with pytest.MonkeyPatch.context() as patch:
+        path = os.pathsep.join([str(HERE), str(HERE.parent)])
+        patch.setenv("PYTHONPATH", path)
+        multiprocessing.forkserver.ensure_running()
     folder = tmp_path_factory.mktemp("pictures")
     found = []
     for hr in write_pictures(folder / "hr"):
@@ -97,6 +106,7 @@ def half_written(folder):
 @pytest.mark.parametrize("network", ["srresnet", "srgan"])
 def test_killed_at_any_moment(network, pairs, tmp_path):
     whole = tmp_path / "whole"
+    finish(network, tmp_path / "first", pairs)  # the server has started now
     begin = time.monotonic()
     finish(network, whole, pairs)
     duration = time.monotonic() - begin
@@ -108,7 +118,7 @@ def test_killed_at_any_moment(network, pairs, tmp_path):
         while time.monotonic() < deadline and process.is_alive():
             time.sleep(0.001)
         while k % 2 and process.is_alive() and not half_written(folder):
-            pass  # every other time, until a checkpoint is being written
+            pass  # every other time: until a checkpoint is being written
         interrupted += process.is_alive()
         process.kill()
         process.join(60)

@@ -678,10 +678,21 @@ def short_training(config, compiled):
     return keys, [{k: float(v) for k, v in f.items()} for f in epoch]
 
 
+@pytest.fixture
+def frames():
+    """What became of the functions that torch.compile was given."""
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    with torch._dynamo.config.patch(suppress_errors=False):  # put back, then
+        yield torch._dynamo.utils.counters["frames"]
+
+
 @pytest.mark.parametrize(
     "backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)]
 )
-def test_compiled_networks_learn_the_same(config, monkeypatch, backend):
+def test_compiled_networks_learn_the_same(
+    config, monkeypatch, frames, backend
+):
     """inductor needs a C compiler; aot_eager traces and compiles nothing."""
     if backend == "inductor" and not shutil.which("gcc"):
         pytest.skip("there is no gcc")
@@ -693,14 +704,11 @@ def test_compiled_networks_learn_the_same(config, monkeypatch, backend):
 
     real = torch.nn.Module.compile
     monkeypatch.setattr(torch.nn.Module, "compile", compile)
-    monkeypatch.setattr(torch._dynamo.config, "suppress_errors", False)
-    torch._dynamo.reset()
-    torch._dynamo.utils.counters.clear()
     keys, expected = short_training(config, compiled=False)
     assert not compiled
     same_keys, found = short_training(config, compiled=True)
     assert len(compiled) == 2 and keys == same_keys
-    assert torch._dynamo.utils.counters["frames"]["ok"] > 0
+    assert frames["ok"] == frames["total"] > 0  # nothing was left as it is
     assert not torch._dynamo.utils.counters["graph_break"]
     for one, two in zip(expected, found, strict=True):
         assert two == pytest.approx(one, rel=0.02, abs=1e-3)
@@ -708,19 +716,16 @@ def test_compiled_networks_learn_the_same(config, monkeypatch, backend):
 
 @pytest.mark.slow
 def test_without_a_compiler_networks_run_uncompiled(
-    config, tmp_path, monkeypatch
+    config, tmp_path, monkeypatch, frames
 ):
     from torch._inductor import config as inductor
 
-    monkeypatch.setattr(inductor.cpp, "cxx", ("no-such-compiler",))
-    monkeypatch.setattr(inductor, "force_disable_caches", True)
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr(torch._dynamo.config, "suppress_errors", False)
-    torch._dynamo.reset()
-    torch._dynamo.utils.counters.clear()
     expected = short_training(config, compiled=False)
-    assert short_training(config, compiled=True) == expected
-    frames = torch._dynamo.utils.counters["frames"]
+    with inductor.patch(
+        {"cpp.cxx": ("no-such-compiler",), "force_disable_caches": True}
+    ):
+        assert short_training(config, compiled=True) == expected
     assert frames["total"] > frames["ok"]  # it was tried
 
 
