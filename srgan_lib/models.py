@@ -183,7 +183,7 @@ class SRResNet(nn.Module):
         """tail(upscale(maps)), but the last shuffle comes last of all.
 
         To a PReLU of one slope it is the same, and a training step takes a
-        sixth less time (chapter 14).
+        sixth less time.
         """
         *blocks, last = self.upscale
         for block in blocks:
