@@ -696,6 +696,8 @@ def test_compiled_networks_learn_the_same(
     """inductor needs a C compiler; aot_eager traces and compiles nothing."""
     if backend == "inductor" and not shutil.which("gcc"):
         pytest.skip("there is no gcc")
+    # In bf16 inductor rounds less often, and figures drift apart.
+    monkeypatch.setattr(training, "native_precision", lambda: "no")
     compiled = []
 
     def compile(network):
