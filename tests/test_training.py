@@ -11,6 +11,7 @@ import signal
 import numpy as np
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from easydict import EasyDict
 from tiny import Features, tiny_config, write_pictures
 
@@ -698,6 +699,7 @@ def test_compiled_networks_learn_the_same(
         pytest.skip("there is no gcc")
     # In bf16 inductor rounds less often, and figures drift apart.
     monkeypatch.setattr(training, "native_precision", lambda: "no")
+    AcceleratorState._reset_state()  # of another precision, it may be
     compiled = []
 
     def compile(network):
@@ -712,6 +714,7 @@ def test_compiled_networks_learn_the_same(
     assert len(compiled) == 2 and keys == same_keys
     assert frames["ok"] == frames["total"] > 0  # nothing was left as it is
     assert not torch._dynamo.utils.counters["graph_break"]
+    AcceleratorState._reset_state()
     for one, two in zip(expected, found, strict=True):
         assert two == pytest.approx(one, rel=0.02, abs=1e-3)
 
