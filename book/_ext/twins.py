@@ -323,7 +323,7 @@ class Page:
             options = yaml.safe_load("\n".join(body[1:end]))
             body = body[end + 1 :]
         while body and (found := OPTION.match(body[0])):
-            options[found[1]] = found[2]
+            options[found[1]] = re.sub(r'^"(.*)"$', r"\1", found[2])
             body = body[1:]
         if name == "admonition" or name in BOXES:
             title = self.inline(argument) or name.capitalize()
