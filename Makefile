@@ -37,8 +37,8 @@ endif
 WHEEL := _build/html/notebooks/.wheel
 JUPYTER_BOOK := $(RUN) -c 'from jupyter_book.cli.main import main; main()'
 
-.PHONY: help book pdf experiments faults test test-slow lint format data \
-  clean
+.PHONY: help book pdf experiments faults bench test test-slow lint format \
+  data clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' \
@@ -88,6 +88,11 @@ experiments: $(READY)  ## only train what is not trained yet
 
 faults: $(READY)  ## train the long faults of chapter 11, half an hour
 	$(RUN) tools/faults.py
+
+bench: $(READY)  ## measure speed, beside what else is in use, ten minutes
+	@$(RUN) -c "import piq, resize_right, torchmetrics" 2>/dev/null \
+	  || $(RUN) -m pip install -c _build/keep.txt -e ".[bench]"
+	$(RUN) -m benchmarks
 
 test: $(READY)  ## the tests, a few minutes
 	$(RUN) -m pytest -m "not slow"

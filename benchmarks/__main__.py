@@ -47,31 +47,39 @@ def steps(network, profile, rounds=3):
     """A step the usual way, ours, and with each measure alone or left out."""
 
     def way(measures=frozenset(), **options):
+        options = {"rounds": rounds} | options
         return Way(network, measures, profile=profile, **options)
 
-    counts = worker_counts()
-    by_workers = time_ways({str(n): way(workers=n) for n in counts}, 1)
+    brief = {"rounds": 1, "warm": 1, "timed": 3}
+    by_workers = time_ways(
+        {str(n): way(workers=n, **brief) for n in worker_counts()}
+    )
     workers = int(min(by_workers, key=lambda n: by_workers[n]["seconds"]))
     measures = our_measures(network)
     ways = {
         "usual": way(workers=workers),
-        "ours": ours(network, profile),
+        "ours": ours(network, profile, rounds=rounds),
         "ours in fp32": way(measures - {"bf16"}, library=True),
         "all measures": way(measures),
     }
     for measure in sorted(measures, key=MEASURES.index):
         one = frozenset([measure])
-        ways[f"only {measure}"] = way(one, workers=workers, timed=2)
-        ways[f"without {measure}"] = way(measures - one, workers=workers)
-    times = time_ways(ways, rounds)
-    return {"workers": workers, "by workers": by_workers, "ways": times}
+        rest = way(measures - one, workers=workers, rounds=1)
+        ways[f"only {measure}"] = way(one, workers=workers, **brief)
+        ways[f"without {measure}"] = rest
+    return {
+        "workers": workers,
+        "by workers": by_workers,
+        "ways": time_ways(ways),
+    }
 
 
 def with_attempts(network, profile, names, rounds=3):
     """Ours, and what was tried on top of it and not kept."""
-    ways = {"ours": ours(network, profile)}
-    ways |= {name: ours(network, profile, attempt=name) for name in names}
-    return time_ways(ways, rounds)
+    ways = {"ours": ours(network, profile, rounds=rounds)}
+    for name in names:
+        ways[name] = ours(network, profile, rounds=rounds, attempt=name)
+    return time_ways(ways)
 
 
 def compiled(profile):

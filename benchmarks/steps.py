@@ -5,7 +5,6 @@ undone, and the ways take turns, so that what disturbs one disturbs all.
 """
 
 import contextlib
-import itertools
 import multiprocessing
 import os
 import statistics
@@ -17,7 +16,7 @@ from dataclasses import dataclass
 from unittest import mock
 
 import torch
-from accelerate import Accelerator
+from accelerate import PartialState
 from tqdm import tqdm
 
 from benchmarks import attempts, tutorial
@@ -52,6 +51,7 @@ class Way:
     profile: str = "reference"
     warm: int = 2
     timed: int = 4
+    rounds: int = 3
 
 
 def configuration(profile="reference"):
@@ -101,7 +101,7 @@ def in_bf16(network, device):
     network.forward = lambda *images: wide(forward(*images))
 
 
-def batches_of(way, config, pairs, accelerator):
+def batches_of(way, config, pairs, process):
     """(lr, hr) on the device, in the memory format of the way."""
     stage = config[way.network]
     count = way.warm + way.timed + 2
@@ -109,7 +109,7 @@ def batches_of(way, config, pairs, accelerator):
         dataset = SRDataset(pairs, config, stage.crop_size)
         numbers = EpochBatches(dataset, stage.batch_size, 0, count)
         batches = training.one_ahead(
-            training.load_batches(accelerator, dataset, numbers)
+            training.load_batches(process, dataset, numbers)
         )
     else:
         batches = tutorial.loader(
@@ -122,7 +122,7 @@ def batches_of(way, config, pairs, accelerator):
         )
     for sides in batches:
         yield tuple(
-            side.to(accelerator.device, memory_format=memory_format(way))
+            side.to(process.device, memory_format=memory_format(way))
             for side in sides
         )
 
@@ -137,15 +137,13 @@ def tutorial_steps(way, config, pairs):
     """The tutorials' training with some of our measures, a batch a step."""
     if "kept memory" in way.measures:
         training.keep_memory()
-    accelerator = Accelerator(mixed_precision="no")
+    process = PartialState()
     stage = config[way.network]
 
     def ready(network):
-        network = network.to(
-            accelerator.device, memory_format=memory_format(way)
-        )
+        network = network.to(process.device, memory_format=memory_format(way))
         if "bf16" in way.measures:
-            in_bf16(network, accelerator.device)
+            in_bf16(network, process.device)
         return network
 
     def adam(network):
@@ -159,7 +157,7 @@ def tutorial_steps(way, config, pairs):
     generator = ready(
         (Generator if late else tutorial.PlainGenerator)(config)
     ).train()
-    batches = batches_of(way, config, pairs, accelerator)
+    batches = batches_of(way, config, pairs, process)
     if way.network == "srresnet":
         return tutorial.srresnet_steps(generator, adam(generator), batches)
     discriminator = ready(Discriminator(config)).train()
@@ -213,13 +211,19 @@ def alone(function, *arguments):
         return pool.submit(function, *arguments).result()
 
 
-def time_ways(ways, rounds):
+def time_ways(ways):
     """{label: Way} by turns -> {label: summary}."""
     times = {label: [] for label in ways}
     waits = {label: [] for label in ways}
+    most = max(way.rounds for way in ways.values())
+    turns = [
+        label
+        for k in range(most)
+        for label, way in ways.items()
+        if k < way.rounds
+    ]
     with processes() as pool:
-        turns = list(itertools.product(range(rounds), ways))
-        for _, label in tqdm(turns, "training steps", file=sys.stdout):
+        for label in tqdm(turns, "training steps", file=sys.stdout):
             found = pool.submit(time_steps, ways[label]).result()
             times[label] += found[0]
             waits[label] += found[1]

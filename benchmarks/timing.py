@@ -12,21 +12,26 @@ def summary(seconds):
     return {"seconds": middle, "low": low, "high": high, "count": count}
 
 
-def by_turns(functions, rounds=5, patience=30, warm=True):
+def by_turns(functions, rounds=5, patience=10):
     """Time {name: function} by turns, so that what disturbs one disturbs all.
 
-    Each is first called once without being timed, if `warm`. No new round
-    begins after `patience` seconds. -> {name: summary}
+    The first call warms up and does not count, unless it takes longer than
+    `patience` seconds: then it is the only one. No round begins when the
+    rounds have taken longer than that. -> {name: summary}
     """
-    times = {name: [] for name in functions}
-    for function in functions.values() if warm else ():
+
+    def time_call(function):
+        begin = time.perf_counter()
         function()
+        return time.perf_counter() - begin
+
+    first = {name: time_call(f) for name, f in functions.items()}
+    times = {n: [t] if t > patience else [] for n, t in first.items()}
     begin = time.perf_counter()
     for done in range(rounds):
-        if done > 0 and time.perf_counter() - begin > patience:
+        if done and time.perf_counter() - begin > patience:
             break
         for name, function in functions.items():
-            start = time.perf_counter()
-            function()
-            times[name].append(time.perf_counter() - start)
+            if first[name] <= patience:
+                times[name].append(time_call(function))
     return {name: summary(values) for name, values in times.items()}

@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate import PartialState
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from skimage.transform import resize
@@ -87,18 +87,16 @@ def resizing(image, rounds=5, patience=8):
     """
     results = {}
     for name, scale in (("1/4", 1 / 4), ("4", 4)):
-        exact = imresize(image, scale)
-        tasks = {
-            label: functools.partial(resizer, image, scale)
-            for label, resizer in RESIZERS.items()
-        }
-        differing = {
-            label: float(np.mean(task() != exact))
-            for label, task in tasks.items()
-        }
-        results[name] = by_turns(tasks, rounds, patience, warm=False)
-        for label, share in differing.items():
-            results[name][label]["differing"] = share
+        made = {}
+
+        def make(label, scale=scale, made=made):
+            made[label] = RESIZERS[label](image, scale)
+
+        tasks = {label: functools.partial(make, label) for label in RESIZERS}
+        results[name] = by_turns(tasks, rounds, patience)
+        for label, output in made.items():
+            differing = np.mean(output != made["ours"])
+            results[name][label]["differing"] = float(differing)
     return results
 
 
@@ -211,7 +209,6 @@ def data_path(profile="reference", count=24):
     """Crops a second, nothing being trained: {set: {way: rate}}."""
     config = configuration(profile)
     stage, scale = config.srresnet, config.scaling_factor
-    accelerator = Accelerator(mixed_precision="no")
     results = {}
     for name in ("BSDS", "Photos"):
         if not is_present(name):
@@ -222,7 +219,7 @@ def data_path(profile="reference", count=24):
         for n in range(len(pairs)):
             dataset.crop(n)  # decode every image once
         numbers = EpochBatches(dataset, stage.batch_size, 0, 2 * count)
-        batches = training.load_batches(accelerator, dataset, numbers)
+        batches = training.load_batches(PartialState(), dataset, numbers)
         rates = {"ours": crops_per_second(batches, stage.batch_size, 2, count)}
         for processes in worker_counts():
             batches = tutorial.loader(

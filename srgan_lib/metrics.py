@@ -53,8 +53,11 @@ def psnr(sr, hr, crop=4, channel="y", quantize=True):
     channel: "y", BT.601 luma, rounded to whole levels if `quantize`, or
     "rgb", the mean over all three. A set's PSNR is the mean of its images'.
     """
-    planes = _planes(sr, hr, crop, channel, quantize, least=1)
-    error = np.mean([np.square(a - b).mean() for a, b in planes])
+    errors = []
+    for a, b in _planes(sr, hr, crop, channel, quantize, least=1):
+        a -= b  # in place: fresh memory takes as long as the sums
+        errors.append(np.square(a, out=a).mean())
+    error = np.mean(errors)
     return 10 * math.log10(PEAK**2 / error) if error else math.inf
 
 
@@ -123,23 +126,24 @@ def _ssim(x, y, rows, columns):
     # Strip by strip, so that the moments never leave the cache.
     for outs, ins, matrix in band_blocks(*rows, 1, 24, np.float64):
         a, b = x[ins], y[ins]
-        maps = np.stack([a, b, a * a + b * b, a * b], axis=1)
-        maps = maps.reshape(len(a), -1)
-        middle = np.empty((len(matrix), maps.shape[1]))
-        small_product(matrix, maps, middle)
+        s, d = a + b, a - b
+        middle = np.empty((4, len(matrix), x.shape[1]))
+        for image, out in zip((s, d, s * s, d * d), middle, strict=True):
+            small_product(matrix, image, out)
         middle = middle.reshape(-1, x.shape[1])
         moments = np.empty((len(middle), len(mass)))
-        for out_columns, in_columns, matrix in across:
+        for out_columns, in_columns, matrix_across in across:
             small_product(
-                middle[:, in_columns], matrix, moments[:, out_columns]
+                middle[:, in_columns], matrix_across, moments[:, out_columns]
             )
-        moments = moments.reshape(-1, 4, len(mass)).transpose(1, 0, 2)
-        mean_a, mean_b, squares, product = moments
-        means = mean_a * mean_b
-        squared_means = mean_a * mean_a + mean_b * mean_b
-        similarity = (2 * means + C1) * (2 * (product - means) + C2)
-        similarity /= squared_means + C1
-        similarity /= squares - squared_means + C2
+        # The formula in s and d: 4 a b = s^2 - d^2, 2 (a^2 + b^2) = s^2 + d^2.
+        s, d, s_variance, d_variance = moments.reshape(4, -1, len(mass))
+        s *= s
+        d *= d
+        s_variance -= s
+        d_variance -= d
+        similarity = (s - d + 2 * C1) * (s_variance - d_variance + 2 * C2)
+        similarity /= (s + d + 2 * C1) * (s_variance + d_variance + 2 * C2)
         total += row_mass[outs] @ similarity @ mass
     return total / (row_mass.sum() * mass.sum())
 
