@@ -7,6 +7,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from torch import nn
 
 from benchmarks import __main__ as bench
@@ -20,6 +21,14 @@ from srgan_lib.models import Discriminator, Generator
 NETWORKS = ("srresnet", "srgan")
 
 # --- timing ------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True)
+def fresh_accelerator():
+    """Accelerate knows one precision a process; here it takes several."""
+    AcceleratorState._reset_state()
+    yield
+    AcceleratorState._reset_state()
 
 
 def test_summary_is_median_and_quarters():

@@ -56,7 +56,12 @@ INSPECT = """async () => {
 
 AXE = (files("axe_playwright_python") / "axe.min.js").read_text()
 # Rules that hold for a page, whatever it is about, and where they fail.
+# What was unfolded fades in; it is judged as it stays.
 AUDIT = """async () => {
+  const still = document.createElement("style");
+  still.textContent = "* { animation: none !important; " +
+    "transition: none !important; }";
+  document.head.append(still);
   const { violations } = await axe.run({ preload: false });
   return violations.flatMap(({ id, nodes }) => nodes.map((node) =>
     `${id}: ${node.target} ${node.failureSummary}`));

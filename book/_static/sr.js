@@ -98,4 +98,4 @@ const sidebar = document.querySelector(".bd-sidebar-primary");
 sidebar?.setAttribute("role", "region");
 sidebar?.setAttribute("aria-label", "Sidebar");
 document.querySelectorAll("div[role=doc-biblioentry]").forEach((entry) =>
-  entry.removeAttribute("role"));
+  entry.setAttribute("role", "listitem"));
