@@ -5,6 +5,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
+
+
+@pytest.fixture(autouse=True, scope="module")
+def own_precision():
+    """Accelerate keeps one precision for a process; here, for a module."""
+    AcceleratorState._reset_state()
+    yield
+    AcceleratorState._reset_state()
 
 
 @pytest.fixture
