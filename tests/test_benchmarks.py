@@ -272,7 +272,7 @@ def test_resizing_counts_the_bytes_that_differ():
         others = [r["differing"] for n, r in rows.items() if n != "ours"]
         assert all(0 < share < 1 for share in others)
         # They are the same interpolation; scikit-image blurs with another.
-        assert rows["Pillow"]["differing"] < 0.75
+        assert rows["Pillow"]["differing"] <= 0.5
 
 
 def test_measuring_agrees_with_scikit_image():

@@ -44,7 +44,10 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def seen(folder):
     """What each of the two processes saw."""
-    return [torch.load(folder / f"seen{rank}.pt") for rank in (0, 1)]
+    return [
+        torch.load(folder / f"seen{rank}.pt", weights_only=True)
+        for rank in (0, 1)
+    ]
 
 
 @pytest.fixture
