@@ -130,7 +130,8 @@ def built_book(tmp_path_factory):
     return folder / "_build/html"
 
 
-@pytest.fixture(scope="session")
+# Playwright's event loop runs until it is closed, and one thread has one.
+@pytest.fixture(scope="module")
 def browser():
     playwright = pytest.importorskip("playwright.sync_api")
     names = ("chromium", "chromium-browser", "google-chrome")

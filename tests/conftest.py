@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from book_fixtures import browser, built_book, serve, tiny_book  # noqa: F401
 
 
 @pytest.fixture(autouse=True, scope="module")

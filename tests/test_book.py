@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import jupytext
 import pytest
 import yaml
-from book_fixtures import PROJECT, load, tiny_book  # noqa: F401
+from book_fixtures import PROJECT, load
 
 CHAPTERS = sorted((PROJECT / "book").glob("*.md"))
 
@@ -113,7 +113,7 @@ def test_state_is_cheap():
 # --- Building
 
 
-def test_failing_cell_fails_the_build_every_time(tiny_book):  # noqa: F811
+def test_failing_cell_fails_the_build_every_time(tiny_book):
     tiny_book.page("# Page\n\n```{code-cell} ipython3\n1 / 0\n```\n")
     for _ in range(2):
         status, text = tiny_book.make()
@@ -126,7 +126,7 @@ def test_failing_cell_fails_the_build_every_time(tiny_book):  # noqa: F811
     "fault",
     ["{numref}`nowhere`", "{cite:t}`nobody2000`", "{glue:text}`nothing`"],
 )
-def test_warning_fails_the_build_every_time(tiny_book, fault):  # noqa: F811
+def test_warning_fails_the_build_every_time(tiny_book, fault):
     tiny_book.page(f"# Page\n\n{fault}\n")
     for _ in range(2):
         status, text = tiny_book.make()
@@ -135,7 +135,7 @@ def test_warning_fails_the_build_every_time(tiny_book, fault):  # noqa: F811
 
 
 @pytest.mark.slow
-def test_pages_execute_when_and_only_when_they_must(tiny_book):  # noqa: F811
+def test_pages_execute_when_and_only_when_they_must(tiny_book):
     def executions(*arguments):
         count = tiny_book.folder / "count"
         count.write_text("")
@@ -164,7 +164,7 @@ def test_pages_execute_when_and_only_when_they_must(tiny_book):  # noqa: F811
 
 
 @pytest.mark.slow
-def test_a_number_quoted_from_another_page_follows_it(tiny_book):  # noqa: F811
+def test_a_number_quoted_from_another_page_follows_it(tiny_book):
     toc = "format: jb-book\nroot: book/page\nchapters:\n- file: book/source\n"
     tiny_book.write("_toc.yml", toc)
     tiny_book.page("# Page\n\nIt is {glue:text}`source.md::answer:d`.\n")
@@ -182,7 +182,7 @@ def test_a_number_quoted_from_another_page_follows_it(tiny_book):  # noqa: F811
 
 
 @pytest.mark.slow
-def test_changed_style_sheet_is_copied(tiny_book):  # noqa: F811
+def test_changed_style_sheet_is_copied(tiny_book):
     assert tiny_book.make()[0] == 0
     tiny_book.write("book/_static/sr.css", "/* changed */")
     assert tiny_book.make()[0] == 0

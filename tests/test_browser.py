@@ -4,14 +4,7 @@ from contextlib import contextmanager
 from importlib.resources import files
 
 import pytest
-from book_fixtures import (  # noqa: F401
-    PROJECT,
-    TinyBook,
-    browser,
-    built_book,
-    load,
-    serve,
-)
+from book_fixtures import PROJECT, TinyBook, load
 from bs4 import BeautifulSoup
 from pypdf import PdfReader
 
@@ -69,7 +62,7 @@ AUDIT = """async () => {
 
 
 @contextmanager
-def looking(browser, home, width=1440, scheme="light"):  # noqa: F811
+def looking(browser, home, width=1440, scheme="light"):
     """visit(name) -> (an open page, what went wrong while it was loaded)"""
     context = browser.new_context(
         viewport={"width": width, "height": 900},
@@ -153,7 +146,7 @@ def move_sliders(page):
             yield f"slider {number} ignores the keyboard"
 
 
-def check_every_page(browser, home, html):  # noqa: F811
+def check_every_page(browser, home, html):
     faults, looks = [], {}
     for width, scheme in LOOKS:
         with looking(browser, home, width, scheme) as visit:
@@ -186,7 +179,7 @@ def dead_links(home, looks, html):
                 yield f"{name}: {link}"
 
 
-def test_every_page(browser, built_book, serve):  # noqa: F811
+def test_every_page(browser, built_book, serve):
     home = serve(built_book)
     looks, faults = check_every_page(browser, home, built_book)
     assert not faults, "\n".join(faults)
@@ -197,7 +190,7 @@ def test_every_page(browser, built_book, serve):  # noqa: F811
     assert sum(look["sliders"] for look in looks.values()) > 3
 
 
-def test_pages_open_from_the_disk(browser, built_book):  # noqa: F811
+def test_pages_open_from_the_disk(browser, built_book):
     with looking(browser, built_book.as_uri()) as visit:
         for name in pages(built_book):
             if name != "search.html":
@@ -207,7 +200,7 @@ def test_pages_open_from_the_disk(browser, built_book):  # noqa: F811
                 assert not look["unset"] and not look["broken"], name
 
 
-def test_search_finds(browser, built_book, serve):  # noqa: F811
+def test_search_finds(browser, built_book, serve):
     with looking(browser, serve(built_book)) as visit:
         page, _ = visit("book/index.html")
         page.keyboard.press("Control+k")
@@ -216,7 +209,7 @@ def test_search_finds(browser, built_book, serve):  # noqa: F811
         page.wait_for_selector("#search-results a[href*='srresnet.html']")
 
 
-def test_pages_are_small(built_book):  # noqa: F811
+def test_pages_are_small(built_book):
     size = sum(p.stat().st_size for p in built_book.rglob("*") if p.is_file())
     assert size < 40e6
 
@@ -225,7 +218,7 @@ def test_pages_are_small(built_book):  # noqa: F811
 
 
 @pytest.fixture(scope="module")
-def pdf(browser, built_book, tmp_path_factory):  # noqa: F811
+def pdf(browser, built_book, tmp_path_factory):
     target = tmp_path_factory.mktemp("print") / "book.pdf"
     print_book.print_book(built_book, target, browser)
     return PdfReader(target)
@@ -239,7 +232,7 @@ def outline_of(reader, items=None):
             yield item.title, reader.get_destination_page_number(item)
 
 
-def test_pdf_is_the_whole_book(pdf, built_book):  # noqa: F811
+def test_pdf_is_the_whole_book(pdf, built_book):
     texts = [page.extract_text() for page in pdf.pages]
     outline = list(outline_of(pdf))
     for name in print_book.page_names(built_book):
@@ -254,7 +247,7 @@ def test_pdf_is_the_whole_book(pdf, built_book):  # noqa: F811
         assert text.split()[-1] == str(number)
 
 
-def test_code_is_printed_whole(pdf, built_book):  # noqa: F811
+def test_code_is_printed_whole(pdf, built_book):
     printed = "".join("".join(p.extract_text().split()) for p in pdf.pages)
     page = (built_book / "book/srgan.html").read_text()
     for code in BeautifulSoup(page, "html.parser").select(".input_area pre"):
@@ -315,7 +308,7 @@ def slider_book(tmp_path_factory):
 
 
 @pytest.fixture
-def show(browser, slider_book, serve):  # noqa: F811
+def show(browser, slider_book, serve):
     """show(slider, ...) -> its place on an open page"""
     contexts = []
 

@@ -8,12 +8,7 @@ from pathlib import Path
 import nbformat
 import pytest
 import yaml
-from book_fixtures import (  # noqa: F401
-    PROJECT,
-    built_book,
-    run,
-    tiny_book,
-)
+from book_fixtures import PROJECT, run
 from nbclient import NotebookClient
 
 pytestmark = pytest.mark.slow
@@ -76,13 +71,13 @@ def test_what_is_left_of_myst_is_found():
 
 
 @pytest.mark.parametrize("name", CHAPTERS)
-def test_no_myst_is_left(name, built_book):  # noqa: F811
+def test_no_myst_is_left(name, built_book):
     left = MYST.findall(without_code(markdown(read(built_book, name))))
     assert not left
 
 
 @pytest.fixture(scope="module")
-def colab(built_book, tmp_path_factory):  # noqa: F811
+def colab(built_book, tmp_path_factory):
     """(empty folder with nothing but the wheel, where pip installs it)"""
     folder = tmp_path_factory.mktemp("content")
     (wheel,) = (built_book / "notebooks").glob("*.whl")
@@ -93,7 +88,7 @@ def colab(built_book, tmp_path_factory):  # noqa: F811
 
 
 @pytest.mark.parametrize("name", CHAPTERS)
-def test_notebook_runs(name, built_book, colab, monkeypatch):  # noqa: F811
+def test_notebook_runs(name, built_book, colab, monkeypatch):
     folder, site = colab
     monkeypatch.delenv("SRGAN_DATA", raising=False)
     monkeypatch.delenv("SRGAN_PROFILE", raising=False)
@@ -254,7 +249,7 @@ Image.new("L", (4, 4), 255)
 
 
 @pytest.fixture
-def small_book(tiny_book):  # noqa: F811
+def small_book(tiny_book):
     """Two pages, one of them a numbered chapter."""
     tiny_book.write(
         "_toc.yml",

@@ -4,7 +4,6 @@ import hashlib
 import json
 
 import pytest
-from book_fixtures import browser  # noqa: F401
 from test_opinion import SCORES, pictures
 
 from srgan_lib import opinion
@@ -69,7 +68,7 @@ class Rater:
 
 
 @pytest.fixture
-def sit(browser, tmp_path):  # noqa: F811
+def sit(browser, tmp_path):
     """sit(mode, ...) -> a Rater before a page of that study"""
     contexts = []
 
