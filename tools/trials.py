@@ -59,7 +59,7 @@ def trial(config, change):
             start_at_zero(run.state, gamma)
         for _ in run.epoch_figures():
             pass
-        generator = training.final_generator(run.accelerator, run.state)
+        generator = run.final_generator()
         seconds = run.elapsed()
     return {"seconds": seconds} | {
         name: training.validate(
