@@ -14,6 +14,7 @@ from benchmarks.account import account
 from benchmarks.quality import quality
 from benchmarks.steps import (
     MEASURES,
+    SRGAN_MEASURES,
     Way,
     alone,
     configuration,
@@ -34,7 +35,7 @@ def our_measures(network):
     if native_precision() != "bf16":
         away.add("bf16")
     if network == "srresnet":
-        away.add("judged together")
+        away.update(SRGAN_MEASURES)
     return frozenset(MEASURES) - away
 
 

@@ -10,12 +10,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.steps import configuration
 from benchmarks.timing import by_turns
-from benchmarks.tutorial import PlainGenerator
+from benchmarks.tutorial import PlainGenerator, plain_features
 from srgan_lib.losses import (
     adversarial_loss,
     content_terms,
     discriminator_loss,
-    load_features,
 )
 from srgan_lib.models import Discriminator
 from srgan_lib.training import native_precision, processor_name
@@ -80,7 +79,7 @@ def operations(profile="reference"):
             loss = F.mse_loss(sr, hr)
             if network == "srgan":
                 critic = Discriminator(config).requires_grad_(False)
-                terms = content_terms(load_features(stage), sr, hr)
+                terms = content_terms(plain_features(stage), sr, hr)
                 loss = loss + terms.sum() + adversarial_loss(critic(sr))
                 loss.backward()
                 critic.requires_grad_(True)
