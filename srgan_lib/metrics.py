@@ -208,3 +208,26 @@ def perceptual_distance(sr, hr, features):
             a, b = torch.nn.functional.normalize(layer.float(), dim=1)
             distances.append((a - b).square().sum(dim=0).mean())
         return torch.stack(distances).mean().item()
+
+
+# --- what an adversarial stage can do wrong ----------------------------------
+
+
+def grid_amplitude(sr, hr, period=4):
+    """How strong a pattern of period x period pixels lies over sr, in levels.
+
+    The standard deviation of the mean error of luma at each place of a cell.
+    """
+    _require_pair(sr, hr)
+    error = rgb_to_y(sr, quantize=False) - rgb_to_y(hr, quantize=False)
+    rows, columns = (size // period for size in error.shape)
+    error = error[: rows * period, : columns * period]
+    cells = error.reshape(rows, period, columns, period)
+    return float(cells.mean(axis=(0, 2)).std())
+
+
+def color_shift(sr, reference):
+    """How far the mean of a channel is off, in levels, where it is most."""
+    _require_pair(sr, reference)
+    means = (image.mean(axis=(0, 1)) for image in (sr, reference))
+    return float(np.abs(np.subtract(*means)).max())

