@@ -31,7 +31,7 @@ TRIALS = {
     "betas 0.9, 0.999": {"betas": [0.9, 0.999]},
     "no clipping": {"clip_norm": None},
     "no average of the weights": {"ema_decay": None},
-    "average over 100 steps": {"ema_decay": 0.99},
+    "average over 20 steps": {"ema_decay": 0.95},
     "9 crops of 128 pixels": {"batch_size": 9, "crop_size": 128},
     "36 crops of 64 pixels": {"batch_size": 36, "crop_size": 64},
     "residual blocks that start at zero": {"gamma": 0.0},
