@@ -328,17 +328,34 @@ def unmeasured_sets(config, task):
 
 
 def measure_runs(config, tasks):
-    """Measure bicubic and every run on every test set that is there."""
+    """Measure bicubic, every run and the shipped weights on every test set
+    that is there."""
     judge = functools.cache(losses.EfficientNetFeatures)  # if it is needed
     sets = present_sets(config)
-    methods = {runs_folder(config) / BICUBIC: ""}
-    methods |= {task.folder: task.key for task in tasks}
-    for folder, key in methods.items():
-        measure_run(folder, key, sets, config.scaling_factor, judge)
+    methods = {runs_folder(config) / BICUBIC: ("", None)}
+    methods |= {task.folder: (task.key, None) for task in tasks}
+    for name, folder in shipped_folders(config).items():
+        methods[folder] = (inference.provenance(name)["sha256"], name)
+    for folder, (key, shipped) in methods.items():
+        measure_run(folder, key, sets, config.scaling_factor, judge, shipped)
 
 
-def measure_run(folder, run_key, sets, scale, judge):
-    """Measure a run, or bicubic, on sets where its figures do not stand."""
+def shipped_folders(config):
+    """{name: where its measurements are} of the weights that come with the
+    library and enlarge by the profile's factor."""
+    return {
+        name: runs_folder(config) / "shipped" / name
+        for name in inference.shipped_names()
+        if inference.provenance(name)["architecture"]["scaling_factor"]
+        == config.scaling_factor
+    }
+
+
+def measure_run(folder, run_key, sets, scale, judge, shipped=None):
+    """Measure a run, or bicubic, on sets where its figures do not stand.
+
+    shipped: the name of the shipped weights, if it is these.
+    """
     stored = read_json(folder / "metrics.json")
     for test_set in sets:
         pairs = data_lists.data_list(test_set, scale)
@@ -349,7 +366,7 @@ def measure_run(folder, run_key, sets, scale, judge):
         if folder.name == BICUBIC:
             enlarge = functools.partial(imresize.imresize, scale=scale)
         else:
-            generator = inference.load_generator(folder)
+            generator = inference.load_generator(shipped or folder)
             enlarge = functools.partial(inference.upscale, generator)
         pictures = None
         if test_set in PICTURE_SETS:
@@ -391,6 +408,22 @@ def read_result(folder):
         training.read_lines(folder / "validation.jsonl"),
         EasyDict(read_json(folder / "metrics.json")),
     )
+
+
+def shipped_results(config):
+    """{name: Result} of the shipped weights, measured by `run_experiments`.
+
+    Their config is the record of where they come from.
+    """
+    return {
+        name: Result(
+            name,
+            folder,
+            EasyDict(inference.provenance(name)),
+            metrics=EasyDict(read_json(folder / "metrics.json")),
+        )
+        for name, folder in shipped_folders(config).items()
+    }
 
 
 def train_runs(config, names):

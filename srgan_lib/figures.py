@@ -201,11 +201,12 @@ def learning_curves(results, keys, width=1):
 
 def scatter(axes, points, xlabel, ylabel):
     """Named points {name: (x, y)}, each with its own color and marker."""
-    styles = zip(COLORS * 3, MARKERS * 3, strict=True)
-    for (name, (x, y)), (color, marker) in zip(
-        points.items(), styles, strict=False
-    ):
-        axes.scatter(x, y, color=color, marker=marker, s=50, label=name)
+    n = len(COLORS)
+    for k, (name, (x, y)) in enumerate(points.items()):
+        color = COLORS[(k + k // n) % n]  # no pair comes twice
+        axes.scatter(
+            x, y, color=color, marker=MARKERS[k % n], s=50, label=name
+        )
     axes.set(xlabel=xlabel, ylabel=ylabel)
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")

@@ -76,26 +76,30 @@ def load_generator(name_or_path):
     return generator.eval().to(memory_format=torch.channels_last)
 
 
-def verify_shipped(path):
-    """Compare shipped weights with the record of where they come from.
-
-    The .json beside them tells their SHA-256 and their architecture.
-    """
-    record = path.with_suffix(".json")
+def provenance(name):
+    """Where shipped weights come from: the .json beside them."""
+    record = WEIGHTS / f"{name}.json"
     try:
-        provenance = json.loads(record.read_text(encoding="utf-8"))
-        expected = provenance["sha256"], provenance["architecture"]
-    except (OSError, ValueError, KeyError) as error:
+        found = json.loads(record.read_text(encoding="utf-8"))
+        found["sha256"], found["architecture"]["scaling_factor"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{record} does not tell the SHA-256 and the architecture of "
-            f"{path.name}; install the package again."
+            f"{name}.safetensors; install the package again."
         ) from error
+    return found
+
+
+def verify_shipped(path):
+    """Compare shipped weights with the record of where they come from."""
+    record = provenance(path.stem)
+    expected = record["sha256"], record["architecture"]
     with open(path, "rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     _, metadata = read_weights(path)
     if (found, json.loads(metadata.get("architecture", "0"))) != expected:
         raise UserError(
-            f"{path} is not the file that {record.name} describes; install "
+            f"{path} is not the file that {path.stem}.json describes; install "
             "the package again."
         )
 

@@ -1,5 +1,6 @@
 """The run store: nothing stale is shown, nothing is done twice."""
 
+import hashlib
 import importlib.util
 import json
 import os
@@ -8,10 +9,18 @@ import signal
 
 import numpy as np
 import pytest
+from easydict import EasyDict
 from tiny import Features, tiny_config, write_pictures
 
-from srgan_lib import data_lists, evaluation, experiments, losses, training
-from srgan_lib.checkpoints import load_checkpoint
+from srgan_lib import (
+    data_lists,
+    evaluation,
+    experiments,
+    inference,
+    losses,
+    training,
+)
+from srgan_lib.checkpoints import load_checkpoint, save_weights
 from srgan_lib.data_lists import SETS, ImageSet
 from srgan_lib.errors import UserError
 from srgan_lib.experiments import (
@@ -24,9 +33,11 @@ from srgan_lib.experiments import (
     perform,
     run_experiments,
     run_keys,
+    shipped_results,
     training_pairs,
 )
 from srgan_lib.images import read_image
+from srgan_lib.models import Generator
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 LONG, SHORT, GAN = "SRResNet-2", "SRResNet-1", "SRResNet-1+SRGAN-1"
@@ -39,6 +50,7 @@ def config(tmp_path, monkeypatch):
     monkeypatch.setenv("SRGAN_DATA", str(tmp_path / "root"))
     monkeypatch.setattr(training, "load_features", lambda stage: Features())
     monkeypatch.setattr(losses, "EfficientNetFeatures", Features)
+    monkeypatch.setattr(inference, "WEIGHTS", tmp_path / "weights")
     for seed, name in enumerate(("TinyTrain", "TinyTest", "OtherTest")):
         folder = tmp_path / name
         write_pictures(folder, seed=10 * seed)
@@ -446,6 +458,40 @@ def test_code_that_measures_is_part_of_the_key(config, done, monkeypatch):
     )
     measure_runs(config, list(plan(config).values()))
     assert done == ["TinyTest", "OtherTest"] * 4
+
+
+def put_weights(config, name, **changes):
+    """Weights that come with the library, and the record beside them."""
+    architecture = {"scaling_factor": config.scaling_factor, "G": config.G}
+    architecture |= changes
+    path = inference.WEIGHTS / f"{name}.safetensors"
+    path.parent.mkdir(exist_ok=True)
+    kind = EasyDict(architecture)
+    save_weights(path, Generator(kind), architecture=json.dumps(architecture))
+    record = {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    record |= {"architecture": architecture, "steps": 40}
+    path.with_suffix(".json").write_text(json.dumps(record))
+
+
+def test_shipped_weights_are_measured_with_the_runs(config, done):
+    run_experiments(config)
+    assert shipped_results(config) == {}
+    put_weights(config, "ours")
+    put_weights(config, "of another scale", scaling_factor=2)
+    done.clear()
+    results = run_experiments(config)
+    assert done == ["TinyTest", "OtherTest"]
+    assert "ours" not in results
+    (ours,) = shipped_results(config).values()
+    assert (ours.name, ours.config.steps) == ("ours", 40)
+    assert list(ours.metrics) == ["TinyTest", "OtherTest"]
+    image = next(iter(ours.metrics.TinyTest.images))
+    assert ours.picture("TinyTest", image).dtype == np.uint8
+    run_experiments(config)
+    assert done == ["TinyTest", "OtherTest"]
+    put_weights(config, "ours")  # other numbers under the same name
+    run_experiments(config)
+    assert done == ["TinyTest", "OtherTest"] * 2
 
 
 def test_bicubic_is_matlabs(config):

@@ -13,6 +13,7 @@ from srgan_lib import (
     experiments,
     fault_runs,
     faults,
+    inference,
     losses,
     models,
     solver,
@@ -41,6 +42,7 @@ def config(tmp_path_factory, patch):
     for module in (training, losses):
         patch.setattr(module, "load_features", lambda stage: Features())
     patch.setattr(losses, "EfficientNetFeatures", Features)
+    patch.setattr(inference, "WEIGHTS", folder / "weights")
     write_pictures(folder / "pictures")
     tiny = ImageSet("test", 2, (folder / "pictures",))
     patch.setitem(SETS, "Bundled5", tiny)
