@@ -8,6 +8,8 @@ from skimage.metrics import structural_similarity
 from srgan_lib.images import modcrop, read_image, rgb_to_y
 from srgan_lib.imresize import imresize
 from srgan_lib.metrics import (
+    color_shift,
+    grid_amplitude,
     perceptual_distance,
     psnr,
     radial_spectrum,
@@ -310,12 +312,37 @@ def test_perceptual_distance_of_a_network_with_one_layer():
     assert perceptual_distance(hr, sr, network) == pytest.approx(distance)
 
 
+# --- what an adversarial stage can do wrong ----------------------------------
+
+
+def test_a_grid_is_found_and_an_offset_is_none():
+    hr = soft(64, 48) // 2 + 60
+    sr = hr + 5
+    assert grid_amplitude(sr, hr) < 1e-9
+    sr[2::4, 1::4] += 8  # one place of 16
+    luma = 8 * 219 / 255
+    assert grid_amplitude(sr, hr) == pytest.approx(luma * 15**0.5 / 16)
+    assert grid_amplitude(sr[:63, :46], hr[:63, :46]) > 1
+    assert grid_amplitude(sr, hr, period=5) < 0.2 * grid_amplitude(sr, hr)
+
+
+def test_color_shift_is_that_of_the_worst_channel():
+    reference = soft(40, 40) // 2 + 60
+    sr = reference.copy()
+    sr[..., 1] += 1
+    sr[::2, :, 2] -= 6
+    assert color_shift(sr, reference) == pytest.approx(3)
+    assert color_shift(reference, sr) == pytest.approx(3)
+
+
 # --- refusals ----------------------------------------------------------------
 
 METRICS = (
     psnr,
     ssim,
     spectrum_distance,
+    grid_amplitude,
+    color_shift,
     lambda sr, hr: perceptual_distance(sr, hr, Colors()),
 )
 

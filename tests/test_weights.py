@@ -1,0 +1,86 @@
+"""The weights that ship with the library: what they must reach."""
+
+import functools
+
+import numpy as np
+import pytest
+
+from srgan_lib import data_lists, inference
+from srgan_lib.images import read_image
+from srgan_lib.imresize import imresize
+from srgan_lib.metrics import (
+    color_shift,
+    grid_amplitude,
+    psnr,
+    spectrum_distance,
+)
+
+NAMES = inference.shipped_names()
+GOALS = {"Set5": 31.1, "Set14": 27.9}  # dB, SRResNet
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_weights_fit_their_record(name):
+    path = inference.WEIGHTS / f"{name}.safetensors"
+    assert path.stat().st_size <= 3.5e6
+    generator = inference.load_generator(name)
+    record = inference.provenance(name)
+    parameters = sum(p.numel() for p in generator.parameters())
+    assert parameters == record["parameters"] == 1_549_462
+    assert all(v < 0.01 for v in record["half_precision_costs_db"].values())
+    assert record["sha256"] in path.with_suffix(".md").read_text()
+
+
+@functools.cache
+def pictures(name, test_set):
+    """[(sr, hr, bicubic)] of a test set."""
+    generator = inference.load_generator(name)
+    found = []
+    for hr_path, lr_path in data_lists.data_list(test_set):
+        lr = read_image(lr_path)
+        sr = inference.upscale(generator, lr)
+        hr = read_image(hr_path)[: sr.shape[0], : sr.shape[1]]
+        found.append((sr, hr, imresize(lr, 4)))
+    return found
+
+
+def mean(measure, images):
+    return np.mean([measure(*some) for some in images])
+
+
+@pytest.fixture
+def shipped(benchmark):
+    """shipped(name, set) -> its pictures, where weights and set are there."""
+
+    def look(name, test_set):
+        if name not in NAMES:
+            pytest.skip(f"no weights {name} are shipped yet")
+        benchmark(f"benchmark/{test_set}")
+        return pictures(name, test_set)
+
+    return look
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("test_set", GOALS)
+def test_srresnet_reaches_its_goal(shipped, test_set):
+    found = shipped("srresnet", test_set)
+    assert mean(lambda sr, hr, _: psnr(sr, hr), found) >= GOALS[test_set]
+
+
+@pytest.mark.slow
+def test_srgan_is_sharp_and_near(shipped):
+    before, after = (shipped(n, "Set14") for n in ("srresnet", "srgan"))
+    decibels, sharpness = (
+        [mean(lambda sr, hr, _, m=m: m(sr, hr), f) for f in (before, after)]
+        for m in (psnr, spectrum_distance)
+    )
+    assert decibels[0] - decibels[1] <= 2.5
+    assert sharpness[0] >= 3 * sharpness[1]
+
+
+@pytest.mark.slow
+def test_srgan_makes_no_grid_and_keeps_colors(shipped):
+    found = shipped("srgan", "Set14")
+    assert mean(lambda sr, hr, _: grid_amplitude(sr, hr), found) < 0.5
+    assert mean(lambda sr, _, bicubic: color_shift(sr, bicubic), found) < 0.5
