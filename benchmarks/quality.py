@@ -7,6 +7,7 @@ import contextlib
 import shutil
 from unittest import mock
 
+from benchmarks.steps import alone
 from benchmarks.tutorial import PlainGenerator
 from srgan_lib import models, training
 from srgan_lib.config import load_profile, workspace
@@ -33,32 +34,37 @@ def usual_arithmetic():
         yield
 
 
-def quality(profile="reference", steps=500):
-    """PSNR on PhotosVal after the same steps on the same crops."""
+ARITHMETIC = {"ours": contextlib.nullcontext, "fp32": usual_arithmetic}
+
+
+def trained(name, profile, steps):
+    """What a run reaches on PhotosVal with one of ARITHMETIC."""
     config = load_profile(profile)
     config.steps_per_epoch = steps
-    config.runs = {
-        name: config.runs.SRResNet | {"epochs": 1} for name in ("ours", "fp32")
-    }
+    config.runs = {name: config.runs.SRResNet | {"epochs": 1}}
     pairs = training_pairs(config)
     val_pairs = present_pairs(config.val_sets, config.scaling_factor)
     key = digest(config, pairs_digest(pairs), code_digest(TRAINING_CODE))
-    results = {"steps": steps, "images": len(pairs)}
-    for name, arithmetic in (
-        ("ours", contextlib.nullcontext()),
-        ("fp32", usual_arithmetic()),
-    ):
-        folder = workspace() / "runs" / "bench" / name
-        found = read_result(folder).config
-        if found.get("key") != key:
-            shutil.rmtree(folder, ignore_errors=True)
-        if (found.get("key"), found.get("state")) != (key, "finished"):
-            with arithmetic:
-                training.train(config, name, folder, pairs, val_pairs, key=key)
-        result = read_result(folder)
-        results[name] = {
-            "psnr": result.validation[-1]["psnr"],
-            "seconds": result.config.seconds,
-            "precision": result.config.environment.precision,
-        }
-    return results
+    folder = workspace() / "runs" / "bench" / name
+    found = read_result(folder).config
+    if found.get("key") != key:
+        shutil.rmtree(folder, ignore_errors=True)
+    if (found.get("key"), found.get("state")) != (key, "finished"):
+        with ARITHMETIC[name]():
+            training.train(config, name, folder, pairs, val_pairs, key=key)
+    result = read_result(folder)
+    return {
+        "psnr": result.validation[-1]["psnr"],
+        "seconds": result.config.seconds,
+        "precision": result.config.environment.precision,
+    }
+
+
+def quality(profile="reference", steps=500):
+    """PSNR on PhotosVal after the same steps on the same crops.
+
+    Each in a process of its own, for a process has one precision.
+    """
+    return {"steps": steps} | {
+        name: alone(trained, name, profile, steps) for name in ARITHMETIC
+    }

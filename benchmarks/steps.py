@@ -109,9 +109,7 @@ def batches_of(way, config, pairs, process):
     if "cached images" in way.measures:
         dataset = SRDataset(pairs, config, stage.crop_size)
         numbers = EpochBatches(dataset, stage.batch_size, 0, count)
-        batches = training.one_ahead(
-            training.load_batches(process, dataset, numbers)
-        )
+        batches = training.load_batches(process, dataset, numbers)
     else:
         batches = tutorial.loader(
             [hr for hr, _ in pairs],

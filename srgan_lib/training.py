@@ -334,19 +334,31 @@ def load_batches(accelerator, dataset, epoch_batches):
     lr (N, 3, h, w) ImageNet-normalized, hr (N, 3, H, W) in [-1, 1]. What
     crosses over to the device is uint8, a quarter of the bytes.
     """
-    rank, processes = accelerator.process_index, accelerator.num_processes
-    device = accelerator.device
-    for numbers in epoch_batches:
-        sides = dataset.batch(numbers[rank::processes])
-        if device.type == "cuda" and not sides[0].is_cuda:
-            # From pinned memory the copy runs beside the computation.
-            sides = (side.pin_memory() for side in sides)
-        lr, hr = (side.to(device, non_blocking=True) for side in sides)
+    for sides in one_ahead(byte_batches(accelerator, dataset, epoch_batches)):
+        lr, hr = (
+            side.to(accelerator.device, non_blocking=True) for side in sides
+        )
         yield normalize_lr(lr), normalize_hr(hr)
 
 
+def byte_batches(accelerator, dataset, epoch_batches):
+    """This process's part of each batch as uint8, where the images are."""
+    rank, processes = accelerator.process_index, accelerator.num_processes
+    for numbers in epoch_batches:
+        sides = dataset.batch(numbers[rank::processes])
+        if accelerator.device.type == "cuda" and not sides[0].is_cuda:
+            # From pinned memory the copy runs beside the computation.
+            sides = [side.pin_memory() for side in sides]
+        yield sides
+
+
 def one_ahead(batches):
-    """The same batches, each made while the one before is trained on."""
+    """The same batches, each made while the one before is trained on.
+
+    No floating-point work on a CPU belongs in there: PyTorch would give
+    this thread its own helpers, and they take the processors from the
+    training (a step took half as long again).
+    """
     batches = iter(batches)
     with ThreadPoolExecutor(max_workers=1) as thread:
         coming = thread.submit(next, batches, None)
@@ -542,7 +554,7 @@ class Run:
         arguments = (
             self.accelerator,
             self.state,
-            timed(one_ahead(batches), waits),
+            timed(batches, waits),
             self.stage,
             self.epochs * self.steps,
         )
