@@ -14,9 +14,8 @@ import torch
 from torch import nn, profiler
 from torch.autograd import DeviceType
 
-from benchmarks.steps import configuration
+from benchmarks.steps import configuration, decode, images_of
 from srgan_lib import models, solver, training
-from srgan_lib.data_lists import data_list
 
 MARK, STEP = "part: ", "step"
 BACKWARD = "autograd::engine::evaluate_function: "
@@ -112,12 +111,13 @@ def account(network, profile="reference", warm=4, steps=3):
     config = configuration(profile)
     name = next(n for n, r in config.runs.items() if r.network == network)
     config.runs[name].start = None
-    pairs = data_list(config.train_sets[0])
+    pairs = images_of(config)
     with contextlib.ExitStack() as stack:
         enter = stack.enter_context
         run = training.Run(
             config, name, enter(tempfile.TemporaryDirectory()), pairs
         )
+        decode(run.dataset)
         mark_modules(run.state.generator, lambda: "generator")
         enter(
             marked(models, "convolve_shuffled", "generator.tail/convolution")

@@ -12,7 +12,7 @@ from skimage.transform import resize
 from torch.nn import functional as F
 
 from benchmarks import tutorial
-from benchmarks.steps import configuration, worker_counts
+from benchmarks.steps import configuration, decode, worker_counts
 from benchmarks.timing import by_turns
 from srgan_lib import training
 from srgan_lib.data_lists import PHOTOS, data_list, is_present
@@ -216,8 +216,7 @@ def data_path(profile="reference", count=24):
         pairs = data_list(name)
         paths = [hr for hr, _ in pairs]
         dataset = SRDataset(pairs, config, stage.crop_size)
-        for n in range(len(pairs)):
-            dataset.crop(n)  # decode every image once
+        decode(dataset)
         numbers = EpochBatches(dataset, stage.batch_size, 0, 2 * count)
         batches = training.load_batches(PartialState(), dataset, numbers)
         rates = {"ours": crops_per_second(batches, stage.batch_size, 2, count)}
