@@ -158,7 +158,11 @@ def test_a_missing_key_is_named(changed, place, where):
         ("srgan.content_weight", "auto", "a number above 0, or calibrated"),
         ("srgan.content_weight", -1, "a number above 0, or calibrated"),
         ("srgan.pixel_loss", "l2", "pixel_loss must be one of mse, l1"),
-        ("srgan.features", "resnet", "one of efficientnet-lite0, vgg16-hed, vgg19"),
+        (
+            "srgan.features",
+            "resnet",
+            "one of efficientnet-lite0, vgg16-hed, vgg19",
+        ),
         ("srgan.crop_size", 50, "crop_size must be a multiple of"),
         ("srgan.crop_size", 32, "crop_size less shift must be 32 or more"),
         ("runs", {}, "runs must be a table of runs"),
