@@ -171,7 +171,7 @@ def simplify(block):
 
     A batch norm becomes part of the convolution before it. A depthwise
     convolution of stride 2 keeps every second place of one of stride 1:
-    on a CPU that is faster, its gradient ten times.
+    on a CPU that is faster, and its gradient many times faster.
     """
     for conv, norm in (
         ("_expand_conv", "_bn0"),

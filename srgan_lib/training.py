@@ -357,7 +357,7 @@ def one_ahead(batches):
 
     No floating-point work on a CPU belongs in there: PyTorch would give
     this thread its own helpers, and they take the processors from the
-    training (a step took half as long again).
+    training (a step took nearly half as long again).
     """
     batches = iter(batches)
     with ThreadPoolExecutor(max_workers=1) as thread:
