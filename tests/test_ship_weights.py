@@ -1,6 +1,5 @@
 """The tool that ships weights, on runs of a second."""
 
-import functools
 import hashlib
 import importlib.util
 import json
@@ -30,20 +29,25 @@ def tool():
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    """A run in its folder, and its set `Tiny`; the weights go beside it."""
+    """Trains a run beside its set `Tiny`, where the weights go too."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(inference, "WEIGHTS", tmp_path / "weights")
     paths = write_pictures(tmp_path / "pictures")
     tiny_set = ImageSet("test", 2, (tmp_path / "pictures",))
     monkeypatch.setitem(SETS, "Tiny", tiny_set)
-    config = tiny_config(first={"network": "srresnet"})
+    config = tiny_config(
+        first={"network": "srresnet"},
+        second={"network": "srresnet", "start": "first"},
+    )
     config.name, config.train_sets = "tiny", ["Tiny"]
     lrs = write_pictures(tmp_path / "lr", ((12, 10), (12, 10)))
     pairs = list(zip(paths, lrs, strict=True))
-    folder = tmp_path / "run"
-    return functools.partial(
-        training.train, config, "first", folder, pairs, key="a key"
-    )
+
+    def train(name="first", start=None):
+        folder = tmp_path / name
+        training.train(config, name, folder, pairs, start=start, key=name)
+
+    return train
 
 
 def ship(tool, folder):
@@ -52,9 +56,9 @@ def ship(tool, folder):
 
 def test_what_is_shipped_is_loaded_by_its_name(tool, run, tmp_path):
     run()
-    path = ship(tool, tmp_path / "run")
+    path = ship(tool, tmp_path / "first")
     loaded = inference.load_generator("mine").state_dict()
-    trained = inference.load_generator(tmp_path / "run").state_dict()
+    trained = inference.load_generator(tmp_path / "first").state_dict()
     state, _ = read_weights(path)
     for key, value in trained.items():
         torch.testing.assert_close(loaded[key], value, atol=1e-3, rtol=1e-3)
@@ -64,33 +68,51 @@ def test_what_is_shipped_is_loaded_by_its_name(tool, run, tmp_path):
 
 def test_the_provenance_tells_where_weights_come_from(tool, run, tmp_path):
     run()
-    path = ship(tool, tmp_path / "run")
+    path = ship(tool, tmp_path / "first")
+    found = json.loads(path.with_suffix(".json").read_text())
     found = json.loads(path.with_suffix(".json").read_text())
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     assert found["sha256"] == digest
     assert found["architecture"]["G"]["n_channels"] == 4
     assert found["data"] == {"sets": ["Tiny"], "images": 2}
-    assert found["profile"] == "tiny" and found["key"] == "a key"
-    assert found["steps"] == found["steps_planned"] == 6
+    assert found["profile"] == "tiny" and found["run"] == "first"
+    assert found["steps"] == 6 and found["start"] is None
     assert found["seeds"] == [0] and found["hours"] > 0
-    assert found["hardware"]["torch"] == torch.__version__
+    (leg,) = found["legs"]
+    assert leg["key"] == leg["run"] == "first" and leg["steps"] == 6
+    assert leg["hardware"]["torch"] == torch.__version__
     assert re.fullmatch(r"\d+\.\d+\.\d+, commit \S+", found["code"])
     assert found["judge"] == Features.name
     assert 5 < found["metrics"]["Tiny"]["psnr"] < 50
     assert abs(found["half_precision_costs_db"]["Tiny"]) < 0.01
     card = path.with_suffix(".md").read_text()
-    assert digest in card and "6 of 6" in card
+    assert digest in card and "| steps | 6 |" in card
     assert f"{found['metrics']['Tiny']['psnr']:.4f}" in card
+
+
+def test_the_legs_of_a_long_training_are_told_in_order(tool, run, tmp_path):
+    run()
+    run("second", tmp_path / "first" / "weights.safetensors")
+    path = ship(tool, tmp_path / "second")
+    found = json.loads(path.with_suffix(".json").read_text())
+    assert [leg["run"] for leg in found["legs"]] == ["first", "second"]
+    assert found["run"] == "second" and found["start"] is None
+    assert found["steps"] == 12
+    hours = sum(leg["hours"] for leg in found["legs"])
+    assert found["hours"] == pytest.approx(hours)
+    (tmp_path / "first").rename(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match="first is not the folder of a run"):
+        ship(tool, tmp_path / "second")
 
 
 def test_a_run_that_still_trains_is_shipped_as_far_as_it_is(
     tool, run, tmp_path
 ):
     run()
-    finished = inference.load_generator(tmp_path / "run").state_dict()
-    (tmp_path / "run" / "weights.safetensors").unlink()
-    generator, _, steps = tool.read_run(tmp_path / "run")
-    assert steps == 6 and not generator.training
+    finished = inference.load_generator(tmp_path / "first").state_dict()
+    (tmp_path / "first" / "weights.safetensors").unlink()
+    generator, description = tool.read_run(tmp_path / "first")
+    assert description.steps == 6 and not generator.training
     found = generator.state_dict()
     assert all(torch.equal(found[key], finished[key]) for key in finished)
 
@@ -99,9 +121,9 @@ def test_weights_that_half_precision_harms_are_not_shipped(
     tool, run, tmp_path, monkeypatch
 ):
     run()
-    spoiled = inference.load_generator(tmp_path / "run")
+    spoiled = inference.load_generator(tmp_path / "first")
     spoiled.tail[0].bias.data.add_(1)
     monkeypatch.setattr(tool, "in_half_precision", lambda g: spoiled)
     with pytest.raises(UserError, match=r"Half precision costs .* on Tiny"):
-        ship(tool, tmp_path / "run")
+        ship(tool, tmp_path / "first")
     assert not inference.WEIGHTS.exists()

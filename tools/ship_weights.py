@@ -29,18 +29,38 @@ PROJECT = Path(__file__).parents[1]
 MOST_DECIBELS, MOST_BYTES = 0.01, 3_500_000
 
 
+def read_description(folder):
+    """What the config.json of a run says of it."""
+    try:
+        return EasyDict(json.loads((folder / "config.json").read_text()))
+    except FileNotFoundError as error:
+        raise UserError(f"{folder} is not the folder of a run.") from error
+
+
+def earlier_legs(description, folder):
+    """The runs of the same network that a run goes on from, first one first;
+    each stands beside it, in a folder of its name."""
+    runs = description.settings.runs
+    plan = runs[description.run]
+    if not plan.start or runs[plan.start].network != plan.network:
+        return []
+    before = folder.parent / plan.start
+    leg = read_description(before)
+    return [*earlier_legs(leg, before), leg]
+
+
 def read_run(folder):
-    """(generator, what config.json says, steps trained so far)."""
-    description = EasyDict(json.loads((folder / "config.json").read_text()))
+    """(generator, what config.json says, with the steps done so far)."""
+    description = read_description(folder)
     if (folder / "weights.safetensors").exists():
         generator = inference.load_generator(folder)
-        return generator, description, description.steps
+        return generator, description
     saved = load_checkpoint(folder / "checkpoint.pt")
     generator = Generator(description.settings)
     parts = saved["parts"]
     generator.load_state_dict(parts.get("ema", parts["generator"]))
-    description.seconds = saved["seconds"]
-    return generator.eval(), description, saved["step"]
+    description.update(steps=saved["step"], seconds=saved["seconds"])
+    return generator.eval(), description
 
 
 def in_half_precision(generator):
@@ -75,16 +95,29 @@ def code_version():
     return f"{srgan_lib.__version__}, commit {found.stdout.strip() or '?'}"
 
 
-def provenance(description, steps, judge, figures, costs):
-    """Where weights come from, for the JSON beside them."""
+def provenance(legs, judge, figures, costs):
+    """Where weights come from, for the JSON beside them.
+
+    legs: descriptions of the runs that led to them, the last one theirs.
+    """
+    description = legs[-1]
     settings, run = description.settings, description.run
     plan = settings.runs[run]
     return {
         "run": run,
         "network": plan.network,
         "profile": description.profile,
-        "key": description.key,
-        "start": plan.start,
+        "start": settings.runs[legs[0].run].start,
+        "legs": [
+            {
+                "run": leg.run,
+                "key": leg.key,
+                "steps": leg.steps,
+                "hours": leg.seconds / 3600,
+                "hardware": leg.environment,
+            }
+            for leg in legs
+        ],
         "architecture": {
             "scaling_factor": settings.scaling_factor,
             "G": settings.G,
@@ -95,11 +128,9 @@ def provenance(description, steps, judge, figures, costs):
             "images": description.train_images,
         },
         "recipe": settings[plan.network],
-        "steps": steps,
-        "steps_planned": description.steps,
-        "seeds": [settings.seed],
-        "hours": description.seconds / 3600,
-        "hardware": description.environment,
+        "steps": sum(leg.steps for leg in legs),
+        "seeds": sorted({leg.settings.seed for leg in legs}),
+        "hours": sum(leg.seconds for leg in legs) / 3600,
         "code": code_version(),
         "judge": judge,
         "metrics": figures,
@@ -115,8 +146,12 @@ def model_card(name, found):
         for test_set, mean in found["metrics"].items()
     ]
     table = [["set", *headings], ["---", *["---:"] * len(headings)], *rows]
-    hardware, costs = found["hardware"], found["half_precision_costs_db"]
+    costs = found["half_precision_costs_db"]
     start = f", begun from {found['start']}" if found["start"] else ""
+    machines = {
+        f"{m['processor']}, {m['threads']} threads, precision {m['precision']}"
+        for m in (leg["hardware"] for leg in found["legs"])
+    }
     invents = (
         "Trained with an adversarial loss: it **invents** detail that looks "
         "likely and need not be true. Not for evidence, medicine, or "
@@ -139,10 +174,10 @@ blocks of JPEG, it does worse, and enlarges these faults too.
 | | |
 |---|---|
 | run | {found["run"]} of profile {found["profile"]}{start} |
-| steps | {found["steps"]:,} of {found["steps_planned"]:,} |
+| steps | {found["steps"]:,} |
 | trained on | {found["data"]["images"]} images: {", ".join(found["data"]["sets"])} |
 | seed | {", ".join(map(str, found["seeds"]))} |
-| took | {found["hours"]:.1f} hours on {hardware["processor"]}, precision {hardware["precision"]} |
+| took | {found["hours"]:.1f} hours on {"; ".join(sorted(machines))} |
 | code | {found["code"]} |
 | SHA-256 | `{found["sha256"]}` |
 
@@ -158,10 +193,12 @@ keep their own licenses.
 
 def ship(folder, name, sets, features, weights=inference.WEIGHTS):
     """Measure a run's weights, and write them with their two records."""
-    generator, description, steps = read_run(Path(folder))
+    folder = Path(folder)
+    generator, description = read_run(folder)
+    legs = [*earlier_legs(description, folder), description]
     scale = description.settings.scaling_factor
     figures, costs = measure(generator, sets, scale, features)
-    found = provenance(description, steps, features.name, figures, costs)
+    found = provenance(legs, features.name, figures, costs)
     path = weights / f"{name}.safetensors"
     save_weights(
         path,

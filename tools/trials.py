@@ -19,6 +19,7 @@ from srgan_lib.config import load_profile
 
 RECORD = Path(__file__).parents[1] / "srgan_lib/records/trials.json"
 STEPS = 500
+RUN = "SRResNet-1"  # of that profile
 # What each trial changes one thing of; the profile has learned from them.
 UNCHANGED = {"learning_rate": 4e-4, "pixel_loss": "l1"}
 SETS = ["PhotosVal", "BSDSVal"]
@@ -53,10 +54,10 @@ def trial(config, change):
     config, change = copy.deepcopy(config), dict(change)
     gamma = change.pop("gamma", None)
     config.srresnet.update(UNCHANGED | change)
-    config.steps_per_epoch, config.runs.SRResNet.epochs = STEPS, 1
+    config.steps_per_epoch, config.runs[RUN].epochs = STEPS, 1
     pairs = experiments.training_pairs(config)
     with tempfile.TemporaryDirectory() as folder:
-        run = training.Run(config, "SRResNet", folder, pairs)
+        run = training.Run(config, RUN, folder, pairs)
         if gamma is not None:
             start_at_zero(run.state, gamma)
         for _ in run.epoch_figures():
