@@ -21,11 +21,10 @@ from benchmarks.steps import (
     time_ways,
     worker_counts,
 )
-from srgan_lib.experiments import read_json
-from srgan_lib.inference import WEIGHTS
+from srgan_lib.experiments import RECORDS, read_json
 from srgan_lib.training import native_precision, write_json
 
-RECORD = WEIGHTS.parent / "records" / "bench.json"
+RECORD = RECORDS / "bench.json"
 NETWORKS = ("srresnet", "srgan")
 
 

@@ -43,6 +43,8 @@ COMMON_SETTINGS = (
 # Sets whose pictures are kept: small enough, and shown in the book.
 PICTURE_SETS = ("Bundled5", "Set5", "Set14", "PhotosVal")
 BICUBIC = "bicubic"
+# What was measured once, by hand, and comes with the library.
+RECORDS = Path(__file__).parent / "records"
 
 
 def current_profile():
@@ -123,6 +125,11 @@ def read_json(path):
         return json.loads(Path(path).read_text())
     except (FileNotFoundError, json.JSONDecodeError):
         return {}
+
+
+def read_record(name):
+    """One of the library's records, as write_up; empty if it has none."""
+    return read_json(RECORDS / f"{name}.json")
 
 
 def own_settings(settings, name):

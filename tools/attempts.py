@@ -22,7 +22,7 @@ from srgan_lib.inference import load_generator, upscale
 from srgan_lib.losses import EfficientNetFeatures
 from srgan_lib.metrics import grid_amplitude
 
-RECORD = Path(__file__).parents[1] / "srgan_lib/records/attempts.json"
+RECORD = experiments.RECORDS / "attempts.json"
 START, EPOCHS = "SRResNet-20", 6
 # (stage, what was changed, the change); the first of a stage changes nothing.
 ATTEMPTS = (

@@ -28,7 +28,7 @@ from srgan_lib.inference import load_generator, upscale
 from srgan_lib.losses import EfficientNetFeatures
 from srgan_lib.metrics import color_shift, grid_amplitude
 
-RECORD = Path(__file__).parents[1] / "srgan_lib/records/features.json"
+RECORD = experiments.RECORDS / "features.json"
 NETWORKS = ("efficientnet-lite0", "vgg16-hed")
 SETS = ["PhotosVal", "BSDSVal"]
 STEPS, LAST = 500, 50  # the last steps show what D thinks

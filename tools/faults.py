@@ -8,14 +8,13 @@ two of different steps, for each of the five runs.
 
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 from srgan_lib import experiments, fault_runs, faults
 from srgan_lib.data_lists import data_list, is_present
 from srgan_lib.training import write_json
 
-RECORDS = Path(__file__).parents[1] / "srgan_lib/records"
-WRITE_UP = experiments.read_json(RECORDS / "write_up.json")
+RECORDS = experiments.RECORDS
+WRITE_UP = experiments.read_record("write_up")
 # scikit-image's SSIM stands beside Wang's, for every combination.
 COMBINATIONS = list(
     faults.combinations([f for f in faults.FAULTS if f.step != "similarity"])

@@ -10,14 +10,13 @@ of the long run does.
 import copy
 import json
 import tempfile
-from pathlib import Path
 
 import torch
 
 from srgan_lib import experiments, training
 from srgan_lib.config import load_profile
 
-RECORD = Path(__file__).parents[1] / "srgan_lib/records/trials.json"
+RECORD = experiments.RECORDS / "trials.json"
 STEPS = 500
 RUN = "SRResNet-1"  # of that profile
 # What each trial changes one thing of; the profile has learned from them.
