@@ -1,9 +1,12 @@
 # Two commands: `make book` and `make test`. `make help` lists the others.
 
 PROFILE ?= quick
+# Chapters execute inside book/, where a relative path leads elsewhere.
+ifneq ($(filter %.yaml %.yml,$(PROFILE)),)
+  override PROFILE := $(abspath $(PROFILE))
+endif
 export SRGAN_PROFILE := $(PROFILE)
 
-# Chapters execute inside book/, so a relative path must not reach them.
 ifdef SRGAN_DATA
   ifeq ($(filter /% ~%,$(SRGAN_DATA)),)
     override SRGAN_DATA := $(CURDIR)/$(SRGAN_DATA)
@@ -52,7 +55,7 @@ ifdef CHAPTER
 book: $(READY)
 	@test -e "book/$(CHAPTER).md" || { echo "There is no chapter $(CHAPTER);\
 	 CHAPTER is one of: $(basename $(notdir $(wildcard book/*.md)))"; exit 1; }
-	$(RUN) -m srgan_lib experiments --profile $(PROFILE)
+	$(RUN) -m srgan_lib experiments --for-book --profile $(PROFILE)
 	@mkdir -p _build/chapter
 	@printf 'format: jb-book\nroot: book/%s\nchapters:\n- file: %s\n' \
 	  $(CHAPTER) book/references > _build/chapter/_toc.yml
@@ -61,7 +64,7 @@ book: $(READY)
 	@echo "Open $(CURDIR)/_build/chapter/_build/html/book/$(CHAPTER).html"
 else
 book: $(READY) $(WHEEL)  ## train what is not trained yet, build the book
-	$(RUN) -m srgan_lib experiments --profile $(PROFILE)
+	$(RUN) -m srgan_lib experiments --for-book --profile $(PROFILE)
 	$(JUPYTER_BOOK) build . -W -n --keep-going
 	@# 5 MB that no browser asks for.
 	@find _build/html/_static -name "*.map" -delete -o -name "*.ttf" -delete
@@ -110,6 +113,8 @@ format: $(READY)  ## put the code into its one format
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
 
+# Small ones first: what fails stops the rest.
+SETS ?= Set5 Set14 B100 Urban100 DIV2K-valid DIV2K
 data: $(READY)  ## fetch DIV2K and the test sets, or SETS="Set5 Set14"
 	$(RUN) -m srgan_lib data $(SETS)
 

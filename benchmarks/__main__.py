@@ -1,7 +1,7 @@
 """Measure, print, and keep the record that chapter 14 shows.
 
 python -m benchmarks             all that `make bench` measures
-python -m benchmarks SECTION...  some of it; also: compiled, quality
+python -m benchmarks SECTION...  some of it; also: quality
 """
 
 import datetime
@@ -21,6 +21,7 @@ from benchmarks.steps import (
     time_ways,
     worker_counts,
 )
+from srgan_lib.config import workspace
 from srgan_lib.experiments import RECORDS, read_json
 from srgan_lib.training import native_precision, write_json
 
@@ -83,9 +84,9 @@ def with_attempts(network, profile, names, rounds=3):
 
 
 def compiled(profile):
-    """torch.compile on top of ours; it compiles for a minute first."""
+    """torch.compile on top of ours, where there is a C++ compiler."""
     if shutil.which("c++") is None:
-        sys.exit("torch.compile needs a C++ compiler, and there is none.")
+        return {}
     return {
         network: with_attempts(network, profile, ["torch.compile"])
         for network in NETWORKS
@@ -103,6 +104,7 @@ SECTIONS = {
     "tried": lambda profile: with_attempts(
         "srresnet", profile, attempts.PRELUS
     ),
+    "compiled": compiled,
     # Where freed memory is kept, which would change what comes after.
     "account": each_network(functools.partial(alone, account)),
     "crops": tools.data_path,
@@ -110,7 +112,7 @@ SECTIONS = {
     "measuring": lambda profile: tools.measuring(tools.photograph()),
     "upscaling": lambda profile: tools.upscaling(tools.photograph(), profile),
 }
-ON_REQUEST = {"compiled": compiled, "quality": quality}
+ON_REQUEST = {"quality": quality}
 
 
 def timings(table):
@@ -150,7 +152,10 @@ def show(value, indent=0):
 
 
 def main(names=(), profile="reference", path=RECORD):
-    """Measure some sections, or all of SECTIONS, into the record."""
+    """Measure some sections, or all of SECTIONS, into the record.
+
+    A new record waits in runs/ until it is whole, as chapter 14 needs it.
+    """
     for name in names:
         if name not in SECTIONS | ON_REQUEST:
             sys.exit(
@@ -158,17 +163,24 @@ def main(names=(), profile="reference", path=RECORD):
                 f"{', '.join(SECTIONS | ON_REQUEST)}."
             )
     here = machine.describe()
-    record = read_json(path)
-    if record.get("machine") != here:  # never mix two machines
-        record = {"machine": here}
+    begun = workspace() / "runs" / "bench" / path.name
+    found = read_json(begun), read_json(path)
+    record = next(  # never mix two machines
+        (r for r in found if r.get("machine") == here), {"machine": here}
+    )
     record["images"] = configuration().train_sets[0]
     for name in names or SECTIONS:
         print(f"== {name}", flush=True)
         record[name] = (SECTIONS | ON_REQUEST)[name](profile)
         record["date"] = datetime.date.today().isoformat()
-        write_json(path, record)
+        write_json(begun, record)
         print(*show(record[name]), sep="\n", flush=True)
-    print(f"The record is {path}; chapter 14 shows it.")
+    if lacking := [name for name in SECTIONS if name not in record]:
+        print(f"{begun} lacks {', '.join(lacking)}; chapter 14 waits for it.")
+    else:
+        write_json(path, record)
+        begun.unlink()
+        print(f"The record is {path}; chapter 14 shows it.")
 
 
 if __name__ == "__main__":

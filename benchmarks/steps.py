@@ -124,7 +124,7 @@ def batches_of(way, config, pairs, process):
         dataset = SRDataset(pairs, config, stage.crop_size)
         decode(dataset)
         numbers = EpochBatches(dataset, stage.batch_size, 0, count)
-        batches = training.load_batches(process, dataset, numbers)
+        batches = training.load_batches(process, dataset, numbers, [])
     else:
         batches = tutorial.loader(
             [hr for hr, _ in pairs],

@@ -218,7 +218,7 @@ def data_path(profile="reference", count=24):
         dataset = SRDataset(pairs, config, stage.crop_size)
         decode(dataset)
         numbers = EpochBatches(dataset, stage.batch_size, 0, 2 * count)
-        batches = training.load_batches(PartialState(), dataset, numbers)
+        batches = training.load_batches(PartialState(), dataset, numbers, [])
         rates = {"ours": crops_per_second(batches, stage.batch_size, 2, count)}
         for processes in worker_counts():
             batches = tutorial.loader(

@@ -59,9 +59,22 @@ def seconds_per_step(config, network, pairs):
 
 
 @app.command("experiments")
-def run_experiments(profile: ProfileName = "quick", dry_run: bool = False):
+def run_experiments(
+    profile: ProfileName = "quick",
+    dry_run: bool = False,
+    for_book: Annotated[
+        bool, typer.Option(help="Stop if the pages need other runs.")
+    ] = False,
+):
     """Train and measure the runs of a profile that are not up to date."""
     config = load_profile(profile)
+    lacking = [n for n in experiments.CASE_RUNS if n not in config.runs]
+    if for_book and lacking:
+        raise UserError(
+            f"The book shows the case's five runs, and profile {config.name} "
+            f"has no {lacking[0]}; train it with `make experiments`, and "
+            "build the book with another profile."
+        )
     if not dry_run:
         results = experiments.run_experiments(config)
         if config.faults is not None:
@@ -264,6 +277,7 @@ def upscale_photographs(
             if target.exists() and not force:
                 raise UserError(f"{target} exists; --force overwrites it.")
             photograph = photographs.read_photograph(path)
+            photographs.check_alpha(target, photograph)
             photograph = photographs.enlarge_photograph(photograph, enlarge)
             photographs.write_photograph(target, photograph)
             print(target, flush=True)
@@ -369,8 +383,6 @@ def main():
         if training.processes().is_main_process:  # it alone has saved
             print(f"srgan: {stop}", file=sys.stderr)
             sys.exit(128 + stop.signum)
-    except KeyboardInterrupt:
-        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -220,11 +220,16 @@ def check_snapshot(run, source, place):
         )
 
 
-def check_faults(faults, runs, place):
+def check_faults(faults, runs, scale, place):
     """Fault runs, where a profile has them, begin from an SRResNet."""
     if faults is None:
         return
     check(faults, FAULTS, f"{place}: faults")
+    if scale != 4:
+        raise UserError(
+            f"{place}: faults are made for a scaling_factor of 4, not "
+            f"{scale}; set faults to null."
+        )
     if runs.get(faults["start"], {}).get("network") != "srresnet":
         raise UserError(
             f"{place}: faults: start is '{faults['start']}', which is not "
@@ -278,6 +283,8 @@ def load_profile(name):
         values.setdefault("faults", None)
     check(values, SCHEMA, place)
     check_runs(values["runs"], place)
-    check_faults(values["faults"], values["runs"], place)
+    check_faults(
+        values["faults"], values["runs"], values["scaling_factor"], place
+    )
     check_stages(values, place)
     return EasyDict(values, name=path.stem)

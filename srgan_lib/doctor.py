@@ -9,6 +9,7 @@ outside are named together.
 import functools
 import importlib
 import importlib.util
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -731,21 +732,42 @@ def look_at_alignment(lr, hr):
 
 
 def load_function(name):
-    """The function that "file.py:function" or "module:function" names."""
+    """The function that "file.py:function" or "module:function" names.
+
+    An error inside the file is its author's, and is not caught.
+    """
     place, _, function = name.rpartition(":")
-    try:
-        if place.endswith(".py"):
-            spec = importlib.util.spec_from_file_location("examined", place)
-            module = importlib.util.module_from_spec(spec)
-            spec.loader.exec_module(module)
-        else:
-            module = importlib.import_module(place)
-        return getattr(module, function)
-    except (ImportError, FileNotFoundError, AttributeError) as error:
+    load = load_file if place.endswith(".py") else load_module
+    module = load(place)
+    if not hasattr(module, function):
         raise UserError(
-            f"There is no function '{name}' ({error}); name it as "
-            "file.py:function or module:function."
-        ) from error
+            f"There is no function '{name}'; name it as file.py:function or "
+            "module:function."
+        )
+    return getattr(module, function)
+
+
+def load_file(path):
+    """The module in a file, run as Python runs a script; None without it."""
+    if not Path(path).is_file():
+        return None
+    sys.path.insert(0, str(Path(path).resolve().parent))
+    spec = importlib.util.spec_from_file_location("examined", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["examined"] = module  # where dataclasses look for it
+    spec.loader.exec_module(module)
+    return module
+
+
+def load_module(name):
+    """A module of this folder or of a package; None if there is none."""
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        return importlib.import_module(name) if name else None
+    except ModuleNotFoundError as error:
+        if name.startswith(error.name):
+            return None
+        raise
 
 
 def examine_model(name):

@@ -12,10 +12,12 @@ import inspect
 import json
 import os
 import shutil
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from easydict import EasyDict
+from filelock import FileLock, Timeout
 
 from srgan_lib import (
     data_lists,
@@ -43,6 +45,9 @@ COMMON_SETTINGS = (
 # Sets whose pictures are kept: small enough, and shown in the book.
 PICTURE_SETS = ("Bundled5", "Set5", "Set14", "PhotosVal")
 BICUBIC = "bicubic"
+# The runs of the case. The pages of the book compare them.
+CASE_RUNS = ("SRResNet-10", "SRResNet-20", "SRGAN-10")
+CASE_RUNS += ("SRResNet-10+SRGAN-20", "SRResNet-20+SRGAN-20")
 # What was measured once, by hand, and comes with the library.
 RECORDS = Path(__file__).parent / "records"
 
@@ -235,9 +240,32 @@ def set_aside(task):
         if task.folder.exists():
             task.folder.rename(stale)
         kept.rename(task.folder)
-    elif task.folder.exists():
+    elif any(
+        (task.folder / file).exists()
+        for file in ("checkpoint.pt", "weights.safetensors")
+    ):
         shutil.rmtree(stale, ignore_errors=True)
         task.folder.rename(stale)
+    else:  # begun, and nothing saved: no reason to lose the one before
+        shutil.rmtree(task.folder, ignore_errors=True)
+
+
+@contextmanager
+def alone_in(folder):
+    """Have a run's folder to oneself: two trainings would spoil it."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.with_name(f".{folder.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise UserError(
+            f"{folder} is being trained by another process; wait for it, or "
+            "stop it."
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def perform(task, config, pairs, val_pairs):
@@ -247,6 +275,12 @@ def perform(task, config, pairs, val_pairs):
     """
     if task.state == "finished":
         return
+    main = training.processes().is_main_process
+    with alone_in(task.folder) if main else nullcontext():
+        train_task(task, config, pairs, val_pairs)
+
+
+def train_task(task, config, pairs, val_pairs):
     processes, run = training.processes(), config.runs[task.name]
     if processes.is_main_process and task.state in ("train", "snapshot"):
         set_aside(task)
@@ -381,9 +415,6 @@ def measure_run(folder, run_key, sets, scale, judge, shipped=None):
         figures = evaluation.evaluate(enlarge, pairs, judge(), pictures)
         stored[test_set] = {"key": key} | figures
         training.write_json(folder / "metrics.json", stored)
-    present = {test_set: stored[test_set] for test_set in sets}
-    if present != stored:
-        training.write_json(folder / "metrics.json", present)
 
 
 @dataclass
@@ -406,14 +437,18 @@ class Result:
         return images.read_image(path)
 
 
-def read_result(folder):
+def read_result(folder, sets=None):
+    """What stands in a run's folder; if sets are named, metrics on these."""
+    stored = read_json(folder / "metrics.json")
     return Result(
         folder.name,
         folder,
         EasyDict(read_json(folder / "config.json")),
         training.read_lines(folder / "history.jsonl"),
         training.read_lines(folder / "validation.jsonl"),
-        EasyDict(read_json(folder / "metrics.json")),
+        EasyDict(
+            {s: v for s, v in stored.items() if sets is None or s in sets}
+        ),
     )
 
 
@@ -427,7 +462,7 @@ def shipped_results(config):
             name,
             folder,
             EasyDict(inference.provenance(name)),
-            metrics=EasyDict(read_json(folder / "metrics.json")),
+            metrics=read_result(folder, present_sets(config)).metrics,
         )
         for name, folder in shipped_folders(config).items()
     }
@@ -459,7 +494,10 @@ def run_experiments(config):
     if training.processes().is_main_process:
         measure_runs(config, tasks)
     names = [BICUBIC, *config.runs]
-    return {name: read_result(runs_folder(config) / name) for name in names}
+    sets = present_sets(config)
+    return {
+        name: read_result(runs_folder(config) / name, sets) for name in names
+    }
 
 
 def needed_runs(config, name):

@@ -60,9 +60,9 @@ def never_train(self, mode=True):
     return nn.Module.train(self, False)
 
 
-def misaligned_batches(accelerator, dataset, epoch_batches):
+def misaligned_batches(accelerator, dataset, epoch_batches, waits):
     """hr begins two pixels beside where lr begins."""
-    for lr, hr in RIGHT_BATCHES(accelerator, dataset, epoch_batches):
+    for lr, hr in RIGHT_BATCHES(accelerator, dataset, epoch_batches, waits):
         half = dataset.scale // 2
         yield lr[..., 1:, 1:], hr[..., half:-half, half:-half]
 
@@ -218,7 +218,7 @@ def run_faults(config, long=False):
         config.val_sets, config.scaling_factor
     )
     judge = functools.cache(losses.EfficientNetFeatures)
-    sets = [name for name in faults.TEST_SETS if data_lists.is_present(name)]
+    sets = present_sets()
     for fault in chosen_faults(config, long):
         task, changed = (
             make_task(config, fault, pairs),
@@ -226,17 +226,24 @@ def run_faults(config, long=False):
         )
         with spoiled(fault):
             experiments.perform(task, changed, pairs, val_pairs)
-        experiments.measure_run(
-            task.folder, task.key, sets, config.scaling_factor, judge
-        )
+        if training.processes().is_main_process:
+            experiments.measure_run(
+                task.folder, task.key, sets, config.scaling_factor, judge
+            )
     return results(config)
+
+
+def present_sets():
+    return [name for name in faults.TEST_SETS if data_lists.is_present(name)]
 
 
 def results(config):
     """{name: Result} of the fault runs that stand and are up to date."""
     pairs = experiments.training_pairs(config)
     return {
-        fault.name: experiments.read_result(folder_of(config, fault))
+        fault.name: experiments.read_result(
+            folder_of(config, fault), present_sets()
+        )
         for fault in chosen_faults(config, long=True)
         if make_task(config, fault, pairs).state == "finished"
     }

@@ -34,7 +34,6 @@ from srgan_lib.images import (
 )
 from srgan_lib.training import write_json
 
-MODEL = "SRResNet-20"  # the run whose pictures are spoiled
 TEST_SETS = ("Bundled5", "Set5")  # small, and enough to see a fault
 NEAR = 1.0, 0.05  # dB and SSIM: as near as another network would be, at most
 BORDER = 4  # pixels left out on each side, as wide as the scale
@@ -346,12 +345,13 @@ def single_faults():
 
 
 def stored_signatures(config):
-    """{test set: {fault: (PSNR, SSIM)}} of MODEL in the run store.
+    """{test set: {fault: (PSNR, SSIM)}} of the run that faults start from.
 
     What stands there is read, the rest is measured: under a minute in
     `quick`. The runs of the profile must stand.
     """
     folder = experiments.runs_folder(config)
+    result = experiments.read_result(folder / config.faults.start)
     file = folder / "faults" / "signatures.json"
     stored, found = experiments.read_json(file), {}
     code = experiments.code_digest(
@@ -359,15 +359,13 @@ def stored_signatures(config):
     )
     for test_set in filter(data_lists.is_present, TEST_SETS):
         pairs = data_lists.data_list(test_set, config.scaling_factor)
-        run_key = experiments.read_result(folder / MODEL).config.key
         key = experiments.digest(
-            run_key, experiments.pairs_digest(pairs), code
+            result.config.key, experiments.pairs_digest(pairs), code
         )
         if stored.get(test_set, {}).get("key") != key:
             print(f"measuring faults on {test_set}", flush=True)
-            generator = experiments.read_result(folder / MODEL).generator()
             measured = signatures(
-                generator, [hr for hr, _ in pairs], single_faults()
+                result.generator(), [hr for hr, _ in pairs], single_faults()
             )
             stored[test_set] = {"key": key, "figures": measured}
             write_json(file, stored)

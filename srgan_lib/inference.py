@@ -115,6 +115,8 @@ def upscale(generator, image, tile=None, progress=iter):
     where memory is short; None does it whole. progress: wraps the list of
     tiles, as tqdm does.
     """
+    if image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(f"upscale takes (H, W, 3), not {image.shape}")
     generator.eval()
     device = next(generator.parameters()).device
 

@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 from scipy import ndimage
 
 from srgan_lib.errors import UserError
-from srgan_lib.images import FORMATS, has_alpha, open_picture, save_picture
+from srgan_lib.images import has_alpha, open_picture, save_picture
 from srgan_lib.imresize import imresize
 
 GRAY_MODES = ("1", "L", "LA", "La")
@@ -21,7 +21,8 @@ COLOR_MODES = ("P", "PA", "RGB", "RGBA", "RGBa", "RGBX")
 
 # What holds gray, alpha, profile, EXIF, and pictures of any size (but for
 # JPEG and alpha).
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+JPEG = (".jpg", ".jpeg")
+SUFFIXES = (".png", *JPEG, ".tif", ".tiff")
 
 # EXIF's tags for width and height: the picture's, and those of its table
 # of camera settings.
@@ -56,10 +57,15 @@ def find_photographs(places):
     return list(dict.fromkeys(paths))
 
 
+def named_as_image(path):
+    """By the usual names too: .webp is not in Python's strict list."""
+    kind, _ = mimetypes.guess_type(path.name, strict=False)
+    return (kind or "").startswith("image/")
+
+
 def looks_like_image(path):
-    kind = mimetypes.guess_type(path.name)[0] or ""
     hidden = path.name.startswith(".")
-    return kind.startswith("image/") and not hidden and path.is_file()
+    return named_as_image(path) and not hidden and path.is_file()
 
 
 def plan_outputs(paths, out):
@@ -69,7 +75,7 @@ def plan_outputs(paths, out):
     file with one of SUFFIXES.
     """
     out = Path(out)
-    if out.is_dir() or out.suffix.lower() not in FORMATS or not out.suffix:
+    if out.is_dir() or not named_as_image(out):
         return check_outputs({p: out / f"{p.stem}.png" for p in paths})
     if out.suffix.lower() not in SUFFIXES:
         raise UserError(
@@ -169,6 +175,12 @@ def bleed(image, alpha):
         hidden, return_distances=False, return_indices=True
     )
     return image[rows, columns]
+
+
+def check_alpha(path, photograph):
+    """Refuse, before the work, a format that cannot hold the alpha."""
+    if photograph.alpha is not None and path.suffix.lower() in JPEG:
+        raise UserError(f"{path}: JPEG holds no alpha; use .png.")
 
 
 def write_photograph(path, photograph):

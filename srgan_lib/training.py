@@ -328,13 +328,15 @@ def parts(accelerator, state):
     return {name: part for name, part in named.items() if part is not None}
 
 
-def load_batches(accelerator, dataset, epoch_batches):
+def load_batches(accelerator, dataset, epoch_batches, waits):
     """This process's part of each batch, on its device, ready to train on.
 
     lr (N, 3, h, w) ImageNet-normalized, hr (N, 3, H, W) in [-1, 1]. What
-    crosses over to the device is uint8, a quarter of the bytes.
+    crosses over to the device is uint8, a quarter of the bytes. The seconds
+    that each batch was waited for go into the list `waits`.
     """
-    for sides in one_ahead(byte_batches(accelerator, dataset, epoch_batches)):
+    coming = one_ahead(byte_batches(accelerator, dataset, epoch_batches))
+    for sides in timed(coming, waits):
         lr, hr = (
             side.to(accelerator.device, non_blocking=True) for side in sides
         )
@@ -380,8 +382,9 @@ def calibrated_weights(accelerator, features, dataset, stage):
         for v in (IMAGENET_MEAN, IMAGENET_STD)
     )
     losses = []
-    batches = EpochBatches(dataset, stage.batch_size, 0, CALIBRATION_BATCHES)
-    for lr, hr in load_batches(accelerator, dataset, batches):
+    steps = min(CALIBRATION_BATCHES, len(dataset) // stage.batch_size)
+    batches = EpochBatches(dataset, stage.batch_size, 0, steps)
+    for lr, hr in load_batches(accelerator, dataset, batches, []):
         bicubic = F.interpolate(
             (lr * std + mean) * 2 - 1,
             size=hr.shape[-2:],
@@ -393,6 +396,16 @@ def calibrated_weights(accelerator, features, dataset, stage):
         losses.append(accelerator.reduce(1 / weights, "mean"))
     # It is the mean of the losses that shall be 1, not of the weights.
     return 1 / torch.stack(losses).mean(dim=0)
+
+
+def epochs_before(config, name):
+    """Epochs of the same network that a run goes on from: it takes new crops,
+    where they ended."""
+    run = config.runs[name]
+    earlier = config.runs.get(run.start or "", {})
+    if earlier.get("network") != run.network:
+        return 0
+    return epochs_before(config, run.start) + earlier.epochs
 
 
 class Run:
@@ -545,16 +558,16 @@ class Run:
         batches = EpochBatches(
             self.dataset,
             self.stage.batch_size,
-            self.epoch,
+            epochs_before(self.config, self.name) + self.epoch,
             self.steps,
             self.step_in_epoch,
         )
         waits = []
-        batches = load_batches(self.accelerator, self.dataset, batches)
+        batches = load_batches(self.accelerator, self.dataset, batches, waits)
         arguments = (
             self.accelerator,
             self.state,
-            timed(batches, waits),
+            batches,
             self.stage,
             self.epochs * self.steps,
         )

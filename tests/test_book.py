@@ -94,6 +94,22 @@ def test_state_changes_with_profile_and_data_root(project):
         fresh.state(project, {"SRGAN_DATA": str(project / "data/Set5")}),
     }
     assert len(states) == 3
+    assert fresh.state(project, {"SRGAN_PROFILE": ""}) in states
+    file = {"SRGAN_PROFILE": "/far/away/quick.yaml"}
+    assert fresh.state(project, file) in states
+
+
+def test_the_first_chapter_names_all_others():
+    contents = yaml.safe_load((PROJECT / "_toc.yml").read_text())
+    first, *others = [
+        chapter["file"].rpartition("/")[2]
+        for part in contents["parts"]
+        if part.get("numbered")
+        for chapter in part["chapters"]
+    ]
+    text = (PROJECT / "book" / f"{first}.md").read_text()
+    assert others
+    assert [n for n in others if f"| {{doc}}`{n}` |" not in text] == []
 
 
 def test_state_changes_with_a_package(project, monkeypatch):

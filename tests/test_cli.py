@@ -159,6 +159,13 @@ def test_a_dry_run_says_what_why_and_how_long(srgan, tiny, here):
     ]
 
 
+def test_the_book_needs_the_runs_of_the_case(srgan, tiny, here):
+    code, _, error = srgan("experiments", "--for-book")
+    assert code == 1 and one_line(error)
+    assert "profile tiny has no SRResNet-10; train it with" in error
+    assert not (here / "runs").exists()
+
+
 def test_experiments_train_and_measure(srgan, tiny, here):
     code, out, _ = srgan("experiments")
     assert code == 0

@@ -94,6 +94,12 @@ def test_a_profile_from_a_path_is_named_after_its_file(changed):
     assert load_profile(str(changed("seed", 8))).seed == 8
 
 
+def test_faults_are_for_a_factor_of_four(changed):
+    assert "a scaling_factor of 4, not 2" in refusal(
+        changed("scaling_factor", 2)
+    )
+
+
 def test_an_unknown_profile_lists_those_there_are():
     assert all(name in refusal("quik") for name in ("'quik'", *NAMES))
 

@@ -405,7 +405,24 @@ def test_the_command_examines_functions(srgan, tmp_path):
     assert "RGB instead of Y" in out and "LR made by nearest" in out
 
 
-@pytest.mark.parametrize("name", ["{}/no.py:f", "{}/mine.py:f", "nope:f", "x"])
+def test_a_file_may_import_its_neighbors(srgan, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "mine.py").write_text("from neighbor_of_mine import right")
+    (tmp_path / "neighbor_of_mine.py").write_text(CODE)
+    assert srgan("doctor", f"{tmp_path / 'mine.py'}:right")[0] == 0
+    monkeypatch.chdir(tmp_path)
+    assert srgan("doctor", "neighbor_of_mine:right")[0] == 0
+
+
+def test_an_error_inside_the_file_is_its_authors(srgan, tmp_path):
+    (tmp_path / "mine.py").write_text("import no_such_package")
+    with pytest.raises(ModuleNotFoundError, match="no_such_package"):
+        srgan("doctor", f"{tmp_path / 'mine.py'}:right")
+
+
+@pytest.mark.parametrize(
+    "name", ["{}/no.py:f", "{}/mine.py:f", "nope:f", "no.pe:f", ":f", "x"]
+)
 def test_what_is_not_there_is_told(srgan, tmp_path, name):
     (tmp_path / "mine.py").write_text(CODE)
     code, _ = srgan("doctor", name.format(tmp_path))

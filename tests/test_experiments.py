@@ -33,6 +33,7 @@ from srgan_lib.experiments import (
     perform,
     run_experiments,
     run_keys,
+    set_aside,
     shipped_results,
     training_pairs,
 )
@@ -327,6 +328,31 @@ def test_what_no_longer_fits_is_set_aside_and_comes_back(
     assert done == []
 
 
+def test_a_run_cut_short_at_once_does_not_cost_the_one_before(config):
+    first = run_experiments(config)[LONG].folder
+    weights = (first / "weights.safetensors").read_bytes()
+    stale = first.with_name(f"{LONG}.stale")
+    begun = (first / "config.json").read_text()
+    for seed in (1, 2):  # changed twice; nothing is saved in between
+        config.seed = seed
+        set_aside(plan(config)[LONG])
+        first.mkdir()
+        (first / "config.json").write_text(begun)
+    assert (stale / "weights.safetensors").read_bytes() == weights
+
+
+def test_two_trainings_of_one_run_are_kept_apart(config):
+    pairs = training_pairs(config)
+    task = plan(config)[LONG]
+    with (
+        experiments.alone_in(task.folder),
+        pytest.raises(UserError, match="being trained by another process"),
+    ):
+        perform(task, config, pairs, [])
+    perform(task, config, pairs, [])
+    assert plan(config)[LONG].state == "finished"
+
+
 def test_stale_pictures_do_not_survive_a_renewal(config):
     first = run_experiments(config)
     before = first[GAN].picture("TinyTest", "0")
@@ -438,6 +464,10 @@ def test_a_set_that_is_gone_is_no_longer_shown(config, done, tmp_path):
     results = run_experiments(config)
     assert done == []
     assert all(list(r.metrics) == ["TinyTest"] for r in results.values())
+    write_pictures(tmp_path / "OtherTest", seed=20)
+    results = run_experiments(config)
+    assert done == []  # it is back, and need not be measured again
+    assert all(len(r.metrics) == 2 for r in results.values())
 
 
 @pytest.mark.parametrize("content", ["", '{"TinyTest": {"key"', "{}"])

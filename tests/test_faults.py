@@ -4,6 +4,7 @@ them, and a store that measures once."""
 import numpy as np
 import pytest
 import torch
+from easydict import EasyDict
 from tiny import Bicubic, smooth_image, tiny_config, write_pictures
 from torch import nn
 
@@ -232,7 +233,8 @@ def stored(tmp_path, monkeypatch):
     folder = tmp_path / "pictures"
     write_pictures(folder)
     monkeypatch.setitem(SETS, "Bundled5", ImageSet("test", 2, (folder,)))
-    config = tiny_config(**{faults.MODEL: {"network": "srresnet"}})
+    config = tiny_config(first={"network": "srresnet"})
+    config.faults = EasyDict(start="first", srgan_epochs=1, srresnet_epochs=1)
     config.train_sets = config.test_sets = ["Bundled5"]
     config.val_sets = []
     pairs = experiments.training_pairs(config)

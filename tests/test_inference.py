@@ -93,6 +93,9 @@ def test_the_generator_is_put_into_eval_mode():
 def test_what_is_no_uint8_image_is_refused():
     with pytest.raises(ValueError, match="uint8"):
         upscale(random_generator(), np.zeros((8, 8, 3)))
+    for shape in ((8, 8), (8, 8, 4)):
+        with pytest.raises(ValueError, match=r"takes \(H, W, 3\), not \(8"):
+            upscale(random_generator(), np.zeros(shape, np.uint8))
 
 
 @pytest.mark.parametrize("tile", [1, 7, 16, 30, 1000])

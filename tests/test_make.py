@@ -92,6 +92,16 @@ def test_profile_reaches_the_chapters(make):
     assert "--profile smoke" in make("-n", "book", "PROFILE=smoke")
 
 
+def test_a_profile_of_your_own_is_found_from_inside_the_book(make, tmp_path):
+    text = make("-n", "book", "PROFILE=mine.yaml")
+    assert f"--for-book --profile {tmp_path / 'mine.yaml'}" in text
+
+
+def test_make_data_fetches_every_set_if_none_is_named(make):
+    assert "data Set5 Set14 B100 " in make("-n", "data")
+    assert "data Set5\n" in make("-n", "data", "SETS=Set5")
+
+
 def test_environment_with_torch_is_used_as_it_is(make):
     text = make("-n", "book", f"PYTHON={sys.executable}")
     assert f'"{sys.executable}" -m srgan_lib experiments' in text

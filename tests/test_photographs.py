@@ -1,5 +1,7 @@
 """What comes with a photograph is kept; what cannot be kept is refused."""
 
+import mimetypes
+
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
@@ -8,7 +10,9 @@ from srgan_lib.errors import UserError
 from srgan_lib.imresize import imresize
 from srgan_lib.photographs import (
     SUFFIXES,
+    Photograph,
     bleed,
+    check_alpha,
     enlarge_photograph,
     find_photographs,
     plan_outputs,
@@ -219,6 +223,22 @@ def test_a_folder_stands_for_the_images_in_it(tmp_path):
     assert [p.name for p in found] == ["a.jpg", "b.PNG", "c.heic", "e"]
 
 
+def test_what_an_image_is_does_not_depend_on_the_system(tmp_path, monkeypatch):
+    """A slim container has no list of its own."""
+    monkeypatch.setattr(mimetypes, "knownfiles", [])
+    monkeypatch.setattr(mimetypes, "inited", False)
+    (tmp_path / "a.webp").touch()
+    assert find_photographs([tmp_path]) == [tmp_path / "a.webp"]
+
+
+def test_alpha_is_refused_before_the_work(tmp_path):
+    alpha = np.zeros((4, 4), np.uint8)
+    photograph = Photograph(np.zeros((4, 4, 3), np.uint8), alpha)
+    with pytest.raises(UserError, match=r"x.JPG: JPEG holds no alpha"):
+        check_alpha(tmp_path / "x.JPG", photograph)
+    check_alpha(tmp_path / "x.png", photograph)
+
+
 def test_a_folder_without_images_is_named(tmp_path):
     with pytest.raises(UserError, match="has no image files"):
         find_photographs([tmp_path])
@@ -245,6 +265,7 @@ def test_outputs_go_into_a_folder_or_are_one_file(tmp_path):
         (["a.png"], "a.png", r"a\.png is itself a photograph"),
         (["a.png"], "x.bmp", "do not keep all"),
         (["a.png"], "x.webp", "do not keep all"),
+        (["a.png"], "x.gif", "do not keep all"),
     ],
 )
 def test_outputs_that_would_lose_something_are_refused(

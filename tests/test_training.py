@@ -644,6 +644,35 @@ def test_images_live_on_a_gpu_that_has_room(pairs, monkeypatch):
     assert training.image_home(cpu, pairs) is None
 
 
+def test_a_run_that_goes_on_from_another_takes_new_crops(
+    config, pairs, monkeypatch, tmp_path
+):
+    taken, batch = [], SRDataset.batch
+
+    def watched(self, numbers):
+        taken.extend(numbers)
+        return batch(self, numbers)
+
+    monkeypatch.setattr(SRDataset, "batch", watched)
+    config.runs.third = config.runs.srresnet | {"start": "srresnet"}
+    weights = tmp_path / "srresnet" / "weights.safetensors"
+    for name, start in (("srresnet", None), ("third", weights)):
+        training.train(config, name, tmp_path / name, pairs, start=start)
+    config.runs.srresnet.epochs *= 2  # in one go
+    training.train(config, "srresnet", tmp_path / "long", pairs)
+    middle = len(taken) // 2
+    assert taken[:middle] == taken[middle:]
+    assert len(set(taken)) == middle
+
+
+def test_weights_are_measured_on_as_many_crops_as_there_are(
+    config, pairs, tmp_path
+):
+    config.crops_per_image, config.steps_per_epoch = 2, None  # two batches
+    run = training.Run(config, "srgan", tmp_path / "run", pairs)
+    assert run.steps == 2 and run.content_weights.isfinite().all()
+
+
 def test_batches_of_images_on_a_device_are_those_from_memory(config, pairs):
     accelerator = training.make_accelerator()
     config.augment = True
@@ -652,7 +681,7 @@ def test_batches_of_images_on_a_device_are_those_from_memory(config, pairs):
         dataset = SRDataset(pairs, config, 16, home)
         numbers = EpochBatches(dataset, 4, 0, 20)
         found.append(
-            list(training.load_batches(accelerator, dataset, numbers))
+            list(training.load_batches(accelerator, dataset, numbers, []))
         )
         kept = next(iter(dataset.store.images.values()))
         assert isinstance(kept, np.ndarray if home is None else torch.Tensor)

@@ -42,7 +42,7 @@ def one_step(network, pairs):
     state = training.build_state(accelerator, config, network)
     batches = list(
         training.load_batches(
-            accelerator, dataset, EpochBatches(dataset, 4, 0, 1)
+            accelerator, dataset, EpochBatches(dataset, 4, 0, 1), []
         )
     )
     arguments = (accelerator, state, batches, stage, 10)

@@ -18,6 +18,8 @@ from playwright.sync_api import sync_playwright
 from pypdf import PdfReader, PdfWriter
 from pypdf.generic import NameObject, TextStringObject
 
+from srgan_lib.images import atomic_write
+
 logging.getLogger("pypdf").setLevel(logging.ERROR)
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 MARGIN = 16  # mm
@@ -217,7 +219,8 @@ def main(html, target):
         browser = started.chromium.launch(
             executable_path=program, args=["--no-sandbox"]
         )
-        print_book(Path(html).resolve(), target, browser)
+        with atomic_write(target) as temporary:
+            print_book(Path(html).resolve(), temporary, browser)
         browser.close()
 
 

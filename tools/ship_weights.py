@@ -91,8 +91,8 @@ def measure(generator, sets, scale, features):
 def code_version():
     """The library's version, and the commit of its project."""
     command = ["git", "-C", PROJECT, "describe", "--always", "--dirty"]
-    found = subprocess.run(command, capture_output=True, text=True)
-    return f"{srgan_lib.__version__}, commit {found.stdout.strip() or '?'}"
+    found = subprocess.run(command, capture_output=True, text=True, check=True)
+    return f"{srgan_lib.__version__}, commit {found.stdout.strip()}"
 
 
 def provenance(legs, judge, figures, costs):
@@ -131,7 +131,7 @@ def provenance(legs, judge, figures, costs):
         "steps": sum(leg.steps for leg in legs),
         "seeds": sorted({leg.settings.seed for leg in legs}),
         "hours": sum(leg.seconds for leg in legs) / 3600,
-        "code": code_version(),
+        "shipped_with": code_version(),
         "judge": judge,
         "metrics": figures,
         "half_precision_costs_db": costs,
@@ -178,7 +178,7 @@ blocks of JPEG, it does worse, and enlarges these faults too.
 | trained on | {found["data"]["images"]} images: {", ".join(found["data"]["sets"])} |
 | seed | {", ".join(map(str, found["seeds"]))} |
 | took | {found["hours"]:.1f} hours on {"; ".join(sorted(machines))} |
-| code | {found["code"]} |
+| shipped with | {found["shipped_with"]} |
 | SHA-256 | `{found["sha256"]}` |
 
 Measured as stored, in half precision (Y, 4 pixels cropped; perceptual
@@ -200,24 +200,28 @@ def ship(folder, name, sets, features, weights=inference.WEIGHTS):
     figures, costs = measure(generator, sets, scale, features)
     found = provenance(legs, features.name, figures, costs)
     path = weights / f"{name}.safetensors"
-    save_weights(
-        path,
-        generator,
-        half=True,
-        architecture=json.dumps(found["architecture"]),
-    )
-    content = path.read_bytes()
-    found = {"sha256": hashlib.sha256(content).hexdigest()} | found
-    texts = {
-        ".json": json.dumps(found, indent=1) + "\n",
-        ".md": model_card(name, found),
-    }
-    for suffix, text in texts.items():
-        with atomic_write(path.with_suffix(suffix)) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-    if len(content) > MOST_BYTES:
-        print(f"{path} has {len(content):,} bytes, more than {MOST_BYTES:,}")
+    with atomic_write(path) as temporary:  # in place after its two records
+        save_weights(
+            temporary,
+            generator,
+            half=True,
+            architecture=json.dumps(found["architecture"]),
+        )
+        content = temporary.read_bytes()
+        if len(content) > MOST_BYTES:
+            raise UserError(
+                f"{name} would have {len(content):,} bytes, more than "
+                f"{MOST_BYTES:,}; ship a smaller network."
+            )
+        found = {"sha256": hashlib.sha256(content).hexdigest()} | found
+        write_text(path.with_suffix(".json"), json.dumps(found, indent=1))
+        write_text(path.with_suffix(".md"), model_card(name, found).rstrip())
     return path
+
+
+def write_text(path, text):
+    with atomic_write(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def main():

@@ -37,7 +37,7 @@ def listing(folder, skip=()):
 
 def state(project, environ=os.environ):
     """A name for all that pages can see besides their own code."""
-    profile = environ.get("SRGAN_PROFILE", "quick")
+    profile = Path(environ.get("SRGAN_PROFILE") or "quick").stem
     data = environ.get("SRGAN_DATA") or project / "data"
     digest = hashlib.sha256()
     for line in (

@@ -467,7 +467,7 @@ def what_it_takes(app, page, trains):
     """A sentence: how long this page took, and on what."""
     data = NbMetadataCollector.get_doc_data(app.env)[page]["exec_data"]
     text = f"this page took {in_words(data['runtime'])}"
-    profile = os.environ.get("SRGAN_PROFILE") or "quick"
+    profile = Path(os.environ.get("SRGAN_PROFILE") or "quick").stem
     folder = Path(app.srcdir) / "runs" / profile
     runs = [json.loads(p.read_text()) for p in folder.glob("*/config.json")]
     if trains and runs:
