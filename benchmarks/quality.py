@@ -62,10 +62,8 @@ def trained(name, profile, steps):
 
 
 def quality(profile="reference", steps=500):
-    """PSNR on PhotosVal after the same steps on the same crops.
-
-    Each in a process of its own, for a process has one precision.
-    """
+    """PSNR on PhotosVal after the same steps on the same crops."""
+    # Each in a process of its own, for a process has one precision.
     return {"steps": steps} | {
         name: alone(trained, name, profile, steps) for name in ARITHMETIC
     }

@@ -64,10 +64,8 @@ class SRDataset(Dataset):
         return normalize_lr(lr[0]), normalize_hr(hr[0])
 
     def batch(self, numbers):
-        """Crops by their numbers: uint8 lr (N, 3, h, w), hr (N, 3, H, W).
-
-        The channels come last in memory, as in the images themselves.
-        """
+        """Crops by their numbers: uint8 lr (N, 3, h, w), hr (N, 3, H, W)."""
+        # In memory the channels stay last, as in the images themselves.
         sides = zip(*(self.crop(n) for n in numbers), strict=True)
         return tuple(stack(side).permute(0, 3, 1, 2) for side in sides)
 

@@ -625,11 +625,8 @@ def look_at_content(watch, steps):
 
 
 def norm_spread(weight):
-    """How unequal the filters of a layer are; 1 for independent normals.
-
-    Spread of the filters' norms over their mean, against the sqrt(1 / 2n)
-    of n independent normal weights. Training makes some filters strong.
-    """
+    """How unequal the filters of a layer are; 1 for independent normals."""
+    # The norm of n normal weights spreads by sqrt(1 / 2n) of its mean.
     norms = weight.detach().float().flatten(1).norm(dim=1)
     return float(norms.std() / norms.mean() * (2 * weight[0].numel()) ** 0.5)
 

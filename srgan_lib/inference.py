@@ -263,11 +263,8 @@ def memory_per_pixel(generator):
 
 
 def fitting_tile(generator, free):
-    """The side of the tiles of a Frugal generator, given free bytes.
-
-    They take half of what is free, and never more than 2 GiB: still larger
-    tiles gain nothing.
-    """
+    """The side of the tiles of a Frugal generator, given free bytes."""
+    # Half of what is free; tiles that take more than 2 GiB gain nothing.
     pixels = min(free / 2, 2 * GIB) / memory_per_pixel(generator)
     return max(16, int(math.sqrt(pixels)) - 2 * receptive_margin(generator))
 

@@ -276,11 +276,8 @@ def content_terms(features, sr, hr):
 
 
 def adversarial_loss(fake_logits):
-    """-log D(G(lr)): small when the discriminator takes sr for real.
-
-    Ledig et al. (2017), equation 6. softplus(-x) is -log sigmoid(x),
-    without the overflow.
-    """
+    """-log D(G(lr)). Ledig et al. (2017), equation 6."""
+    # softplus(-x) is -log sigmoid(x), without the overflow.
     return F.softplus(-fake_logits).mean()
 
 
@@ -291,11 +288,8 @@ def discriminator_loss(real_logits, fake_logits):
 
 @torch.no_grad()
 def calibrate_content(features, bicubic, hr):
-    """Weights that make the content loss of plain bicubic 1, each layer
-    with an equal part: content loss = sum of weights x content_terms.
-
-    Feature networks differ in scale by orders of magnitude; after this,
-    1 means "as far from hr as bicubic" for each. (N, 3, H, W) -> (L,)
-    """
+    """Weights (L,) that make the content loss of bicubic 1, in equal parts."""
+    # Networks differ in scale by orders of magnitude; now 1 means, for each,
+    # as far from hr as bicubic.
     terms = content_terms(features, bicubic, hr)
     return 1 / (terms * len(terms))

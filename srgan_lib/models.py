@@ -73,11 +73,9 @@ class SubPixelConvolutionalBlock(nn.Sequential):
 
     @torch.no_grad()
     def start_even(self):
-        """Give the four maps of each channel the same first weights.
-
-        Else the four pixels made of one differ from the start, which shows
-        as a checkerboard. Aitken et al. (2017), arXiv 1707.02937.
-        """
+        """Give the four maps of each channel the same first weights."""
+        # Else the four pixels made of one differ from the start, as a
+        # checkerboard does. Aitken et al. (2017), arXiv 1707.02937.
         for parameter in self[0].parameters():
             parameter.copy_(parameter[::4].repeat_interleave(4, dim=0))
 
@@ -198,10 +196,7 @@ class Generator(SRResNet):
     """SRResNet under the name it has in a GAN."""
 
     def initialize_with_srresnet(self, checkpoint):
-        """Take the weights of a trained SRResNet.
-
-        checkpoint: path of its .safetensors file, of equal architecture.
-        """
+        """Take the weights in the .safetensors file of an SRResNet."""
         load_weights(self, checkpoint)
         return self
 

@@ -298,11 +298,9 @@ def read_record(key, path):
 
 
 def digest(record):
-    """What the page computes over all else when it saves.
-
-    It gives away a change by hand or by accident. It is no signature: who
-    reads the page can compute a new one.
-    """
+    """What the page computes over all else when it saves."""
+    # It gives a change away. It is no signature: who reads the page can
+    # compute a new one.
     parts = ("format", "study", "rater", "complete", "answers")
     signed = [record.get(part) for part in parts]
     return sha256(json.dumps(signed, separators=(",", ":")))

@@ -89,12 +89,9 @@ def close_step(accelerator, state, stage):
 
 
 def shifted(images, step, shift):
-    """A window on (N, C, H, W), another one each step, `shift` smaller.
-
-    A network of strides looks harder at some pixels than at others, on a
-    grid of its own, and the generator draws that grid. A window that moves
-    evens the gradient out; what is left of the grid, chapter 8 measures.
-    """
+    """A window on (N, C, H, W), another one each step, `shift` smaller."""
+    # A network of strides looks harder at some pixels than at others, on a
+    # grid, and the generator draws that grid. A moving window evens it out.
     if shift == 0:
         return images
     y, x = step % shift, step // shift % shift
@@ -132,7 +129,7 @@ def srgan_epoch(
 ):
     """One epoch of SRGAN: the generator's turn, then the discriminator's.
 
-    content_weights (L,): one weight for each layer of `features`.
+    content_weights: (L,), one for each layer of `features`, or (1,).
     Otherwise as `srresnet_epoch`.
     """
     state.generator.train()

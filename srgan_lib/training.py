@@ -210,11 +210,8 @@ def mean_figures(accelerator, figures):
 
 
 def agreed_signal(accelerator, signals):
-    """The number of a signal that any process has seen; 0 if none has.
-
-    All of them have to stop after the same step, or one would wait for
-    the others for ever.
-    """
+    """The number of a signal that any process has seen; 0 if none has."""
+    # All stop after the same step, or one would wait for the others for ever.
     mine = torch.tensor([*signals, 0][:1], device=accelerator.device)
     return int(accelerator.gather(mine).max())
 
