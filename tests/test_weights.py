@@ -68,6 +68,12 @@ def test_srresnet_reaches_its_goal(shipped, test_set):
     assert mean(lambda sr, hr, _: psnr(sr, hr), found) >= GOALS[test_set]
 
 
+@pytest.mark.skipif("srgan" not in NAMES, reason="srgan is not shipped yet")
+def test_neither_answer_of_the_discriminator_is_pinned():
+    answers = inference.provenance("srgan")["discriminator"]
+    assert 0.02 < answers["D(fake)"] < answers["D(real)"] < 0.98
+
+
 @pytest.mark.slow
 def test_srgan_is_sharp_and_near(shipped):
     before, after = (shipped(n, "Set14") for n in ("srresnet", "srgan"))

@@ -1,7 +1,7 @@
 """What was tried for `quick`, one change at a time, and what each gave.
 
 Run by hand, after the runs of `quick` stand: python tools/attempts.py
-Writes srgan_lib/records/attempts.json, which the report shows. Chosen by
+Goes on where it was stopped. Writes srgan_lib/records/attempts.json, which the report shows. Chosen by
 PhotosVal; the test sets are not looked at. About a minute an attempt.
 """
 
@@ -76,7 +76,7 @@ def attempt(config, stage, change, features):
 
 def main():
     config, features = load_profile("quick"), EfficientNetFeatures()
-    record = {
+    record = experiments.read_record("attempts") or {
         "profile": config.name,
         "set": "PhotosVal",
         "epochs": EPOCHS,
@@ -85,7 +85,10 @@ def main():
         "environment": training.environment(training.make_accelerator()),
         "attempts": [],
     }
+    done = {(a["stage"], a["what"]) for a in record["attempts"]}
     for stage, what, change in ATTEMPTS:
+        if (stage, what) in done:
+            continue
         figures = attempt(config, stage, change, features)
         record["attempts"].append({"stage": stage, "what": what, **figures})
         print(json.dumps(record["attempts"][-1]), flush=True)

@@ -10,6 +10,7 @@ import copy
 import functools
 import hashlib
 import json
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +25,7 @@ from srgan_lib.evaluation import METRICS, evaluate
 from srgan_lib.images import atomic_write
 from srgan_lib.losses import EfficientNetFeatures
 from srgan_lib.models import Generator
+from srgan_lib.training import read_lines
 
 PROJECT = Path(__file__).parents[1]
 MOST_DECIBELS, MOST_BYTES = 0.01, 3_500_000
@@ -93,6 +95,17 @@ def code_version():
     command = ["git", "-C", PROJECT, "describe", "--always", "--dirty"]
     found = subprocess.run(command, capture_output=True, text=True, check=True)
     return f"{srgan_lib.__version__}, commit {found.stdout.strip()}"
+
+
+def last_answers(folder):
+    """What the discriminator thought, on average over the last epoch."""
+    history = read_lines(folder / "history.jsonl")
+    last = [r for r in history if r["epoch"] == history[-1]["epoch"]]
+    return {
+        key: statistics.mean(r[key] for r in last)
+        for key in ("D(real)", "D(fake)")
+        if key in last[0]
+    }
 
 
 def provenance(legs, judge, figures, costs):
@@ -199,6 +212,7 @@ def ship(folder, name, sets, features, weights=inference.WEIGHTS):
     scale = description.settings.scaling_factor
     figures, costs = measure(generator, sets, scale, features)
     found = provenance(legs, features.name, figures, costs)
+    found["discriminator"] = last_answers(folder)
     path = weights / f"{name}.safetensors"
     with atomic_write(path) as temporary:  # in place after its two records
         save_weights(
