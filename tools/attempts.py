@@ -1,8 +1,9 @@
 """What was tried for `quick`, one change at a time, and what each gave.
 
 Run by hand, after the runs of `quick` stand: python tools/attempts.py
-Goes on where it was stopped. Writes srgan_lib/records/attempts.json, which the report shows. Chosen by
-PhotosVal; the test sets are not looked at. About a minute an attempt.
+Goes on where it was stopped. Writes srgan_lib/records/attempts.json, which
+the report shows. Chosen by PhotosVal; the test sets are not looked at. About
+a minute an attempt.
 """
 
 import copy
