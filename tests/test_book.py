@@ -99,19 +99,6 @@ def test_state_changes_with_profile_and_data_root(project):
     assert fresh.state(project, file) in states
 
 
-def test_the_first_chapter_names_all_others():
-    contents = yaml.safe_load((PROJECT / "_toc.yml").read_text())
-    first, *others = [
-        chapter["file"].rpartition("/")[2]
-        for part in contents["parts"]
-        if part.get("numbered")
-        for chapter in part["chapters"]
-    ]
-    text = (PROJECT / "book" / f"{first}.md").read_text()
-    assert others
-    assert [n for n in others if f"| {{doc}}`{n}` |" not in text] == []
-
-
 def test_state_changes_with_a_package(project, monkeypatch):
     before = fresh.state(project, {})
     found = list(importlib.metadata.distributions())
@@ -246,6 +233,35 @@ def in_toc(node):
 def test_toc_and_chapters_agree():
     toc = yaml.safe_load((PROJECT / "_toc.yml").read_text())
     assert sorted(in_toc(toc)) == [f"book/{path.stem}" for path in CHAPTERS]
+
+
+NUMBERED = [
+    chapter["file"].rpartition("/")[2]
+    for part in yaml.safe_load((PROJECT / "_toc.yml").read_text())["parts"]
+    if part.get("numbered")
+    for chapter in part["chapters"]
+]
+
+
+def test_the_first_chapter_names_all_others():
+    first, *others = NUMBERED
+    text = (PROJECT / "book" / f"{first}.md").read_text()
+    assert others
+    assert [n for n in others if f"| {{doc}}`{n}` |" not in text] == []
+
+
+@pytest.mark.parametrize("name", NUMBERED)
+def test_chapters_have_one_shape(name):
+    text = (PROJECT / "book" / f"{name}.md").read_text()
+    parts = ["What you will learn", "What to remember", "## Exercises"]
+    places = [text.find(part) for part in parts]
+    assert -1 not in places and places == sorted(places)
+    exercises = text[places[-1] :]
+    for kind in ("predict", "measure", "change the code"):
+        assert f"Exercise ({kind})" in exercises
+    assert exercises.count("{admonition} Exercise") == exercises.count(
+        "{dropdown} Solution"
+    )
 
 
 every_chapter = pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
