@@ -209,24 +209,36 @@ def evaluate(
 @app.command()
 def doctor(
     model: Annotated[
-        str,
+        str | None,
         typer.Argument(help="file.py:function, a name, a file or a run."),
-    ],
+    ] = None,
     measure: Annotated[
         str | None, typer.Option(help="file.py:function, sr and hr to PSNR.")
     ] = None,
     shrink: Annotated[
         str | None, typer.Option(help="file.py:function, hr to lr.")
     ] = None,
+    step: Annotated[
+        str | None,
+        typer.Option(
+            help="file.py:function, of nothing, to the arguments of "
+            "examine_training, by name."
+        ),
+    ] = None,
 ):
     """Look for the faults of chapter 11; the exit code is 1 if some are."""
-    findings = examiner.examine_model(model)
+    if not (model or measure or shrink or step):
+        raise UserError("Name what to examine; `srgan doctor --help` says it.")
+    findings = examiner.examine_model(model) if model else []
     if measure:
         function = examiner.load_function(measure)
         findings += examiner.examine_measure(function)
     if shrink:
         function = examiner.load_function(shrink)
         findings += examiner.examine_shrinking(function)
+    if step:
+        arguments = examiner.load_function(step)()
+        findings += examiner.examine_training(**arguments)
     for finding in findings:
         print(finding)
     if findings:

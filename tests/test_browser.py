@@ -363,6 +363,24 @@ def test_slider_moves_by_touch(show):
     assert divider(place) == 75
 
 
+def test_slider_moves_under_a_finger(show):
+    place = show("two", width=390, has_touch=True)
+    stage = place.locator(".sr-stage").bounding_box()
+    hand = place.page.context.new_cdp_session(place.page)
+
+    def touch(kind, *xs):
+        points = [{"x": stage["x"] + x, "y": stage["y"] + 50} for x in xs]
+        hand.send(
+            "Input.dispatchTouchEvent", {"type": kind, "touchPoints": points}
+        )
+
+    touch("touchStart", 100)
+    for x in (80, 50, 20):
+        touch("touchMove", x)
+    touch("touchEnd")
+    assert divider(place) == 10
+
+
 def test_slider_of_three_never_shows_one_picture_twice(show):
     place = show("three")
 

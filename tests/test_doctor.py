@@ -405,6 +405,31 @@ def test_the_command_examines_functions(srgan, tmp_path):
     assert "RGB instead of Y" in out and "LR made by nearest" in out
 
 
+STEP = """
+import copy, torch
+from test_doctor import Trainer
+def healthy():
+    t = Trainer()
+    return {"step": t.step, "generator": t.state.generator, "ema": t.state.ema}
+def idle():
+    return healthy() | {"step": lambda: None}
+"""
+
+
+def test_the_command_examines_a_step_of_training(srgan, tmp_path):
+    mine = tmp_path / "mine.py"
+    mine.write_text(STEP)
+    code, out = srgan("doctor", "--step", f"{mine}:healthy")
+    assert code == 0 and "Healthy" in out
+    code, out = srgan("doctor", "--step", f"{mine}:idle")
+    assert code == 1 and "generator does not learn" in out
+
+
+def test_the_command_wants_something_to_examine(srgan):
+    code, _ = srgan("doctor")
+    assert "Name what to examine" in code
+
+
 def test_a_file_may_import_its_neighbors(srgan, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", [*sys.path])
     (tmp_path / "mine.py").write_text("from neighbor_of_mine import right")

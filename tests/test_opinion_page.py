@@ -27,6 +27,15 @@ class Rater:
     def open(self, path):
         self.page.goto(path.as_uri())
 
+    def closed_and_back(self, folder):
+        """The same rater, after the tab was closed."""
+        page = self.page.context.new_page()
+        page.wrong = self.page.wrong
+        self.page.close()
+        rater = Rater(page, self.study, self.key)
+        rater.open(folder / "sheet.html")
+        return rater
+
     def button(self, name):
         return self.page.get_by_role("button", name=name)
 
@@ -127,11 +136,8 @@ def test_scores_by_keyboard_closed_resumed_saved_analyzed(sit, tmp_path):
     part = rater.save("Save for now", tmp_path)
     assert part.name.endswith("-anna-incomplete.json")
 
-    again = page.context.new_page()
-    again.wrong = page.wrong
-    page.close()
-    rater = Rater(again, rater.study, rater.key)
-    rater.open(tmp_path / "sheet.html")
+    rater = rater.closed_and_back(tmp_path)
+    again = rater.page
     assert again.get_by_text("Rater anna has answered 4 of 8.").is_visible()
     assert not again.get_by_label("Rater id").is_visible()
     rater.button("Go on").focus()
@@ -160,6 +166,32 @@ def test_pairs_by_mouse_saved_analyzed(sit, tmp_path):
     result = opinion.analyse(rater.key, [path])
     assert result["methods"]["beta"]["preferred"] == 1
     assert result["raters"][0]["told_apart"] == 2
+
+
+def test_scores_by_mouse_saved_analyzed(sit, tmp_path):
+    rater = sit()
+    rater.button("Start").click()
+    while rater.rates():
+        rater.click(rater.wanted)
+    path = rater.save("Save my answers", tmp_path)
+    found = opinion.analyse(rater.key, [path])["methods"]
+    assert {m: found[m]["score"] for m in found} == {
+        m: SCORES[m] for m in ("nearest", "alpha", "beta", "hr")
+    }
+
+
+def test_pairs_go_on_after_the_tab_was_closed(sit, tmp_path):
+    rater = sit("pairs", images=("one", "two"))
+    rater.button("Start").click()
+    for _ in range(3):
+        rater.click(rater.wanted)
+    rater = rater.closed_and_back(tmp_path)
+    rater.button("Go on").click()
+    assert rater.heading() == "Pair 4 of 4"
+    rater.click(rater.wanted)
+    path = rater.save("Save my answers", tmp_path)
+    result = opinion.analyse(rater.key, [path])
+    assert result["methods"]["beta"]["preferred"] == 1
 
 
 def test_pairs_by_arrow_keys(sit, tmp_path):

@@ -4,9 +4,11 @@ import functools
 
 import numpy as np
 import pytest
+import torch
 
 from srgan_lib import data_lists, inference
-from srgan_lib.images import read_image
+from srgan_lib.data_lists import SKIMAGE
+from srgan_lib.images import read_image, to_tensor
 from srgan_lib.imresize import imresize
 from srgan_lib.metrics import (
     color_shift,
@@ -59,6 +61,28 @@ def shipped(benchmark):
         return pictures(name, test_set)
 
     return look
+
+
+@torch.no_grad()
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_every_way_to_use_them_gives_the_same(name, tmp_path):
+    """Folded, in tiles, and as ONNX."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    generator = inference.load_generator(name)
+    photograph = read_image(SKIMAGE / "coffee.png")[150:250, 200:320]
+    lr = to_tensor(photograph)[None] / 255
+    expected = inference.ZeroToOne(generator)(lr)
+    folded = inference.ZeroToOne(inference.fold_batch_norm(generator))(lr)
+    assert (folded - expected).abs().max() < 1e-5
+    path = tmp_path / "a.onnx"
+    inference.export_onnx(generator, path)
+    session = onnxruntime.InferenceSession(path)
+    (found,) = session.run(["sr"], {"lr": lr.numpy()})
+    assert np.abs(found - expected.numpy()).max() < 1e-4
+    whole = inference.upscale(generator, photograph).astype(int)
+    tiled = inference.upscale(generator, photograph, tile=37)
+    assert np.abs(tiled - whole).max() <= 1
 
 
 @pytest.mark.slow
