@@ -597,7 +597,7 @@ def look_at_batch_norm(watch, generator):
             "its batch norms never learn the statistics that they will use",
             "call generator.train() at the beginning of each epoch",
         )
-    elif min(watch.batches) < 4:
+    elif watch.batches and min(watch.batches) < 4:
         yield Finding(
             (RUN_NAMES["batch-of-one"],),
             f"the generator saw batches of {min(watch.batches)}",
