@@ -61,6 +61,8 @@ def test_what_is_shipped_is_loaded_by_its_name(tool, run, tmp_path):
     trained = inference.load_generator(tmp_path / "first").state_dict()
     state, _ = read_weights(path)
     for key, value in trained.items():
+        if "running" in key or "tracked" in key:
+            continue  # measured again, below
         torch.testing.assert_close(loaded[key], value, atol=1e-3, rtol=1e-3)
         if value.is_floating_point():
             assert state[key].dtype == torch.float16

@@ -15,20 +15,24 @@ import subprocess
 import sys
 from pathlib import Path
 
+import torch
 from easydict import EasyDict
+from torch import nn
 
 import srgan_lib
-from srgan_lib import data_lists, inference
+from srgan_lib import data_lists, experiments, inference
 from srgan_lib.checkpoints import load_checkpoint, save_weights
+from srgan_lib.datasets import EpochBatches, SRDataset
 from srgan_lib.errors import UserError
 from srgan_lib.evaluation import METRICS, evaluate
-from srgan_lib.images import atomic_write
+from srgan_lib.images import atomic_write, normalize_lr
 from srgan_lib.losses import EfficientNetFeatures
 from srgan_lib.models import Generator
 from srgan_lib.training import read_lines
 
 PROJECT = Path(__file__).parents[1]
 MOST_DECIBELS, MOST_BYTES = 0.01, 3_500_000
+RECALIBRATION_BATCH, RECALIBRATION_STEPS = 64, 10
 
 
 def read_description(folder):
@@ -63,6 +67,30 @@ def read_run(folder):
     generator.load_state_dict(parts.get("ema", parts["generator"]))
     description.update(steps=saved["step"], seconds=saved["seconds"])
     return generator.eval(), description
+
+
+@torch.no_grad()
+def recalibrated(generator, settings):
+    """A copy whose batch norms hold the statistics of large batches.
+
+    Those of training are means over batches of 16 crops. A few of these
+    are nearly all sky, and deep layers answer them with values far out,
+    which spoil the mean. Wu and Johnson (2021), section 3.
+    """
+    generator = copy.deepcopy(generator)
+    pairs = experiments.training_pairs(settings)
+    dataset = SRDataset(pairs, settings, settings.srresnet.crop_size)
+    size = min(RECALIBRATION_BATCH, len(dataset))
+    steps = min(RECALIBRATION_STEPS, len(dataset) // size)
+    for module in generator.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.reset_running_stats()
+            module.momentum = None  # a plain mean over the batches
+    generator.train()
+    for numbers in EpochBatches(dataset, size, 0, steps):
+        lr, _ = dataset.batch(numbers)
+        generator(normalize_lr(lr))
+    return generator.eval()
 
 
 def in_half_precision(generator):
@@ -144,6 +172,10 @@ def provenance(legs, judge, figures, costs):
         "steps": sum(leg.steps for leg in legs),
         "seeds": sorted({leg.settings.seed for leg in legs}),
         "hours": sum(leg.seconds for leg in legs) / 3600,
+        "batch_norm": (
+            f"statistics of {RECALIBRATION_STEPS} batches of "
+            f"{RECALIBRATION_BATCH} training crops, taken after training"
+        ),
         "shipped_with": code_version(),
         "judge": judge,
         "metrics": figures,
@@ -189,6 +221,7 @@ blocks of JPEG, it does worse, and enlarges these faults too.
 | run | {found["run"]} of profile {found["profile"]}{start} |
 | steps | {found["steps"]:,} |
 | trained on | {found["data"]["images"]} images: {", ".join(found["data"]["sets"])} |
+| batch norm | {found["batch_norm"]} |
 | seed | {", ".join(map(str, found["seeds"]))} |
 | took | {found["hours"]:.1f} hours on {"; ".join(sorted(machines))} |
 | shipped with | {found["shipped_with"]} |
@@ -208,6 +241,7 @@ def ship(folder, name, sets, features, weights=inference.WEIGHTS):
     """Measure a run's weights, and write them with their two records."""
     folder = Path(folder)
     generator, description = read_run(folder)
+    generator = recalibrated(generator, description.settings)
     legs = [*earlier_legs(description, folder), description]
     scale = description.settings.scaling_factor
     figures, costs = measure(generator, sets, scale, features)
