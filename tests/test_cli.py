@@ -352,20 +352,17 @@ def test_what_is_no_photograph_is_refused(upscale, here):
     assert not (here / "out").exists()
 
 
-def test_without_a_model_the_last_run_is_taken_and_named(
-    srgan, tiny, here, monkeypatch
+def test_without_a_model_the_shipped_weights_are_taken(
+    srgan, here, monkeypatch
 ):
-    monkeypatch.setattr(inference, "WEIGHTS", here / "weights")
-    monkeypatch.setattr(experiments, "current_profile", lambda: tiny)
-    write_image(here / "a.png", smooth_image(16, 16))
-    arguments = ("upscale", here / "a.png", "-o", here / "out")
-    code, _, error = srgan(*arguments)
-    assert code == 1 and one_line(error) and "`srgan experiments`" in error
-    srgan("train", "second")
-    code, out, error = srgan(*arguments)
+    write_image(here / "a.png", smooth_image(16, 12))
+    code, out, _ = srgan("upscale", here / "a.png", "-o", here / "out")
     assert code == 0 and out.strip() == str(here / "out/a.png")
-    assert f"No weights are shipped yet; taking {here}" in error
-    assert "runs/tiny/second" in error
+    assert read_image(here / "out/a.png").shape == (64, 48, 3)
+    monkeypatch.setattr(inference, "WEIGHTS", here)
+    assert cli.default_model() == "srresnet"
+    (here / "srgan.safetensors").touch()
+    assert cli.default_model() == "srgan"
 
 
 @pytest.mark.filterwarnings("ignore:.*legacy|.*will be removed")
