@@ -399,7 +399,7 @@ def epochs_before(config, name):
     """Epochs of the same network that a run goes on from: it takes new crops,
     where they ended."""
     run = config.runs[name]
-    earlier = config.runs.get(run.start or "", {})
+    earlier = config.runs.get(run.get("start") or "", {})
     if earlier.get("network") != run.network:
         return 0
     return epochs_before(config, run.start) + earlier.epochs
