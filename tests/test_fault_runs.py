@@ -170,7 +170,7 @@ def test_crops_two_pixels_off(monkeypatch):
         fault_runs, "RIGHT_BATCHES", lambda *a: [(hr[..., ::4, ::4], hr)]
     )
     dataset = type("Dataset", (), {"scale": 4})
-    ((lr, moved),) = fault_runs.misaligned_batches(None, dataset, None)
+    ((lr, moved),) = fault_runs.misaligned_batches(None, dataset, 0, [])
     assert lr.shape[-1] * 4 == moved.shape[-1]
     assert moved[0, 0, 2, 2] == lr[0, 0, 0, 0] == hr[0, 0, 4, 4]
 
