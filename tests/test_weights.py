@@ -65,6 +65,7 @@ def shipped(benchmark):
 
 @torch.no_grad()
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*legacy|.*will be removed")
 @pytest.mark.parametrize("name", NAMES)
 def test_every_way_to_use_them_gives_the_same(name, tmp_path):
     """Folded, in tiles, and as ONNX."""
