@@ -17,9 +17,9 @@ from torchvision.models import vgg19
 
 from srgan_lib.config import PROFILES
 from srgan_lib.experiments import read_result
-from srgan_lib.inference import shipped_names
 from srgan_lib.images import write_image
 from srgan_lib.imresize import imresize
+from srgan_lib.inference import shipped_names
 
 pytestmark = pytest.mark.slow
 TEST_SETS = ("Set5", "Set14", "B100", "Urban100")
