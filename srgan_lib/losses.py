@@ -185,7 +185,7 @@ def simplify(block):
             setattr(block, conv, fused)
             setattr(block, norm, nn.Identity())
     depthwise = block._depthwise_conv
-    if depthwise.stride == (2, 2):
+    if tuple(depthwise.stride) == (2, 2):  # the package's is a list
         depthwise.stride = (1, 1)
         block._depthwise_conv = nn.Sequential(depthwise, EverySecond())
 

@@ -21,6 +21,7 @@ import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import set_seed
 from PIL import Image
+from torch import nn
 from torch.distributed import DistError
 from torch.nn import functional as F
 from tqdm import tqdm
@@ -49,6 +50,7 @@ from srgan_lib.models import Discriminator, Generator
 from srgan_lib.solver import TrainingState, srgan_epoch, srresnet_epoch
 
 CALIBRATION_BATCHES = 8
+STATISTICS_CROPS = 128
 # In fewer steps, torch.compile (a minute or more) does not pay.
 STEPS_WORTH_COMPILING = 5000
 # A launcher passes on a Ctrl-C that the terminal has sent already.
@@ -252,6 +254,25 @@ def validate(generator, pairs):
     return sum(scores) / len(scores)
 
 
+@torch.no_grad()
+def measure_batch_norm(generator, dataset):
+    """Give each batch norm the statistics of one large batch of crops.
+
+    The running means that training leaves are of small batches. A few of
+    these are nearly all sky; deep layers answer them with values far out,
+    which spoil the means. Wu and Johnson (2021), section 3.
+    """
+    for module in generator.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1  # this batch alone
+    size = min(STATISTICS_CROPS, len(dataset))
+    numbers = next(iter(EpochBatches(dataset, size, epoch=0, steps=1)))
+    lr, _ = dataset.batch(numbers)
+    device = next(generator.parameters()).device
+    generator.train()(normalize_lr(lr.to(device)))
+    return generator.eval()
+
+
 def build_state(accelerator, config, network, start=None):
     """Networks and optimizers at their beginning, all of them seeded.
 
@@ -277,8 +298,8 @@ def build_state(accelerator, config, network, start=None):
 def prepare(accelerator, network, stage):
     """The network on its device, with its optimizer.
 
-    With several processes, each normalizes its own part of a batch, and
-    the running statistics that are kept are those of the main process.
+    With several processes, each normalizes its own part of a batch; what
+    is kept of them at the end is measured anew (`measure_batch_norm`).
     """
     network = network.to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(
@@ -638,19 +659,18 @@ class Run:
         self.save()
 
     def final_generator(self):
-        """The generator to evaluate: the average, or else a plain copy.
+        """The generator to evaluate: the average, if there is one.
 
-        A copy, for training wraps its network into lower precision and
-        may compile it for one size of image.
+        A plain copy, for training wraps its network into lower precision
+        and may compile it for one size of image.
         """
-        if self.state.ema is not None:
-            return self.state.ema
         trained = self.accelerator.unwrap_model(self.state.generator)
         plain = Generator(self.config)
-        plain.load_state_dict(trained.state_dict())
-        return plain.to(
+        plain.load_state_dict((self.state.ema or trained).state_dict())
+        plain = plain.to(
             self.accelerator.device, memory_format=torch.channels_last
         )
+        return measure_batch_norm(plain, self.dataset)
 
     def save_generator(self, file):
         save_weights(
