@@ -225,6 +225,16 @@ def test_efficientnet_gets_the_range_it_was_trained_with(efficientnet):
     torch.testing.assert_close(levels, torch.tensor([0.0, 127.5, 255.0]))
 
 
+def test_no_depthwise_convolution_has_a_stride(efficientnet):
+    """On a CPU these cost many times as much."""
+    strides = [
+        tuple(module.stride)
+        for module in efficientnet.modules()
+        if isinstance(module, nn.Conv2d) and module.groups > 1
+    ]
+    assert strides == [(1, 1)] * len(efficientnet.blocks)
+
+
 @pytest.mark.parametrize("size", [(96, 96), (47, 70)])
 def test_efficientnet_does_what_the_package_does(efficientnet, size):
     package = EfficientNet.from_name("efficientnet-lite0")

@@ -24,7 +24,7 @@ from srgan_lib.checkpoints import (
 )
 from srgan_lib.datasets import EpochBatches, SRDataset
 from srgan_lib.errors import UserError
-from srgan_lib.images import read_image, write_image
+from srgan_lib.images import normalize_lr, read_image, write_image
 from srgan_lib.imresize import imresize
 from srgan_lib.models import SRResNet
 from srgan_lib.training import Interrupted, Run, train
@@ -197,11 +197,18 @@ def test_a_history_line_is_the_mean_of_its_steps(
         assert record["pixel_loss"] == pytest.approx(mean)
 
 
+def learned(state):
+    """What training finds, without what batch norm measured."""
+    return {
+        k: v for k, v in state.items() if "running" not in k and "num" not in k
+    }
+
+
 def test_the_averaged_weights_are_the_ones_kept(config, pairs, tmp_path):
     train(config, "srresnet", tmp_path / "a", pairs)
     kept, _ = read_weights(tmp_path / "a/weights.safetensors")
     saved = load_checkpoint(tmp_path / "a/checkpoint.pt")["parts"]
-    assert all(torch.equal(kept[k], saved["ema"][k]) for k in kept)
+    assert difference(learned(kept), learned(saved["ema"])) is None
     assert not torch.equal(
         kept["head.0.weight"], saved["generator"]["head.0.weight"]
     )
@@ -210,7 +217,38 @@ def test_the_averaged_weights_are_the_ones_kept(config, pairs, tmp_path):
     kept, _ = read_weights(tmp_path / "b/weights.safetensors")
     saved = load_checkpoint(tmp_path / "b/checkpoint.pt")["parts"]
     assert "ema" not in saved
-    assert all(torch.equal(kept[k], saved["generator"][k]) for k in kept)
+    assert difference(learned(kept), learned(saved["generator"])) is None
+
+
+@pytest.mark.parametrize("network", ["srresnet", "srgan"])
+def test_batch_norm_is_kept_with_the_statistics_of_many_crops(
+    config, pairs, tmp_path, network
+):
+    train(config, network, tmp_path, pairs)
+    kept = inference.load_generator(tmp_path)
+    dataset = SRDataset(pairs, config, config[network].crop_size)
+    size = training.STATISTICS_CROPS
+    assert size <= len(dataset)
+    (numbers,) = EpochBatches(dataset, size, epoch=0, steps=1)
+    crops = normalize_lr(dataset.batch(numbers)[0])
+    convolution, norm, _ = kept.residual_blocks[0].body[0]
+    with torch.no_grad():
+        seen = convolution(kept.head(crops))
+    torch.testing.assert_close(norm.running_mean, seen.mean((0, 2, 3)))
+    torch.testing.assert_close(norm.running_var, seen.var((0, 2, 3)))
+
+
+def test_measuring_batch_norm_leaves_the_training_as_it_is(
+    config, pairs, tmp_path
+):
+    """Whether and how often one looks, the run learns the same."""
+    train(config, "srresnet", tmp_path / "a", pairs, pairs, snapshots=[1, 2])
+    train(config, "srresnet", tmp_path / "b", pairs)
+    states = [
+        load_checkpoint(tmp_path / run / "checkpoint.pt")["parts"]
+        for run in "ab"
+    ]
+    assert difference(*states) is None
 
 
 def test_a_snapshot_is_the_shorter_run(config, pairs, tmp_path):

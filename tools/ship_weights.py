@@ -15,24 +15,26 @@ import subprocess
 import sys
 from pathlib import Path
 
-import torch
 from easydict import EasyDict
-from torch import nn
 
 import srgan_lib
 from srgan_lib import data_lists, experiments, inference
 from srgan_lib.checkpoints import load_checkpoint, save_weights
-from srgan_lib.datasets import EpochBatches, SRDataset
+from srgan_lib.datasets import SRDataset
 from srgan_lib.errors import UserError
 from srgan_lib.evaluation import METRICS, evaluate
-from srgan_lib.images import atomic_write, normalize_lr
+from srgan_lib.images import atomic_write
 from srgan_lib.losses import EfficientNetFeatures
 from srgan_lib.models import Generator
-from srgan_lib.training import read_lines
+from srgan_lib.training import (
+    STATISTICS_CROPS,
+    measure_batch_norm,
+    read_lines,
+    validate,
+)
 
 PROJECT = Path(__file__).parents[1]
 MOST_DECIBELS, MOST_BYTES = 0.01, 3_500_000
-RECALIBRATION_BATCH, RECALIBRATION_STEPS = 64, 10
 
 
 def read_description(folder):
@@ -56,41 +58,25 @@ def earlier_legs(description, folder):
 
 
 def read_run(folder):
-    """(generator, what config.json says, with the steps done so far)."""
+    """(generator, what config.json says, with the steps done so far).
+
+    Of a run finished or not, with the running statistics of its training.
+    """
     description = read_description(folder)
-    if (folder / "weights.safetensors").exists():
-        generator = inference.load_generator(folder)
-        return generator, description
     saved = load_checkpoint(folder / "checkpoint.pt")
+    description.update(steps=saved["step"], seconds=saved["seconds"])
     generator = Generator(description.settings)
     parts = saved["parts"]
     generator.load_state_dict(parts.get("ema", parts["generator"]))
-    description.update(steps=saved["step"], seconds=saved["seconds"])
     return generator.eval(), description
 
 
-@torch.no_grad()
-def recalibrated(generator, settings):
-    """A copy whose batch norms hold the statistics of large batches.
-
-    Those of training are means over batches of 16 crops. A few of these
-    are nearly all sky, and deep layers answer them with values far out,
-    which spoil the mean. Wu and Johnson (2021), section 3.
-    """
-    generator = copy.deepcopy(generator)
+def training_crops(description):
+    """The data set that a run learned from."""
+    settings = description.settings
+    stage = settings[settings.runs[description.run].network]
     pairs = experiments.training_pairs(settings)
-    dataset = SRDataset(pairs, settings, settings.srresnet.crop_size)
-    size = min(RECALIBRATION_BATCH, len(dataset))
-    steps = min(RECALIBRATION_STEPS, len(dataset) // size)
-    for module in generator.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.reset_running_stats()
-            module.momentum = None  # a plain mean over the batches
-    generator.train()
-    for numbers in EpochBatches(dataset, size, 0, steps):
-        lr, _ = dataset.batch(numbers)
-        generator(normalize_lr(lr))
-    return generator.eval()
+    return SRDataset(pairs, settings, stage.crop_size)
 
 
 def in_half_precision(generator):
@@ -173,8 +159,8 @@ def provenance(legs, judge, figures, costs):
         "seeds": sorted({leg.settings.seed for leg in legs}),
         "hours": sum(leg.seconds for leg in legs) / 3600,
         "batch_norm": (
-            f"statistics of {RECALIBRATION_STEPS} batches of "
-            f"{RECALIBRATION_BATCH} training crops, taken after training"
+            f"statistics of {STATISTICS_CROPS} training crops, taken after "
+            "training"
         ),
         "shipped_with": code_version(),
         "judge": judge,
@@ -240,13 +226,19 @@ keep their own licenses.
 def ship(folder, name, sets, features, weights=inference.WEIGHTS):
     """Measure a run's weights, and write them with their two records."""
     folder = Path(folder)
-    generator, description = read_run(folder)
-    generator = recalibrated(generator, description.settings)
+    trained, description = read_run(folder)
+    generator = measure_batch_norm(
+        copy.deepcopy(trained), training_crops(description)
+    )
     legs = [*earlier_legs(description, folder), description]
     scale = description.settings.scaling_factor
     figures, costs = measure(generator, sets, scale, features)
     found = provenance(legs, features.name, figures, costs)
     found["discriminator"] = last_answers(folder)
+    found["psnr_with_running_statistics"] = {
+        name: validate(trained, data_lists.data_list(name, scale))
+        for name in sets
+    }
     path = weights / f"{name}.safetensors"
     with atomic_write(path) as temporary:  # in place after its two records
         save_weights(
