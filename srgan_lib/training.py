@@ -258,9 +258,9 @@ def validate(generator, pairs):
 def measure_batch_norm(generator, dataset):
     """Give each batch norm the statistics of one large batch of crops.
 
-    The running means that training leaves are of small batches. A few of
-    these are nearly all sky; deep layers answer them with values far out,
-    which spoil the means. Wu and Johnson (2021), section 3.
+    Those that training leaves are averages over small batches. What sets
+    one batch apart from the next is not in them, and from layer to layer
+    more is missing. Wu and Johnson (2021), section 3.
     """
     for module in generator.modules():
         if isinstance(module, nn.BatchNorm2d):
