@@ -25,8 +25,12 @@ from srgan_lib.evaluation import evaluate
 from srgan_lib.images import read_image
 from srgan_lib.imresize import imresize
 from srgan_lib.inference import load_generator, upscale
-from srgan_lib.losses import EfficientNetFeatures
-from srgan_lib.metrics import color_shift, grid_amplitude
+from srgan_lib.losses import EfficientNetFeatures, HEDFeatures
+from srgan_lib.metrics import (
+    color_shift,
+    grid_amplitude,
+    perceptual_distance,
+)
 
 RECORD = experiments.RECORDS / "features.json"
 NETWORKS = ("efficientnet-lite0", "vgg16-hed")
@@ -34,8 +38,13 @@ SETS = ["PhotosVal", "BSDSVal"]
 STEPS, LAST = 500, 50  # the last steps show what D thinks
 
 
-def figures_of(generator, judge, pictures):
-    """{set: figures} of a generator; its pictures go into a folder."""
+def figures_of(generator, judges, pictures):
+    """{set: figures} of a generator; its pictures go into a folder.
+
+    judges: both content networks, for each thinks better of the pictures
+    that it has taught.
+    """
+    judge, rival = judges
     enlarge, found = functools.partial(upscale, generator), {}
     for name in SETS:
         pairs = experiments.present_pairs([name], 4)
@@ -45,13 +54,24 @@ def figures_of(generator, judge, pictures):
             sr = read_image(pictures / f"{hr_path.stem}.png")
             hr = read_image(hr_path)[: sr.shape[0], : sr.shape[1]]
             bicubic = imresize(read_image(lr_path), 4)
-            faults.append((grid_amplitude(sr, hr), color_shift(sr, bicubic)))
-        grid, color = np.mean(faults, axis=0).tolist()
-        found[name] |= {"grid": grid, "color": color}
+            faults.append(
+                (
+                    perceptual_distance(sr, hr, rival),
+                    grid_amplitude(sr, hr),
+                    color_shift(sr, bicubic),
+                )
+            )
+        found[name] |= dict(
+            zip(
+                ("perceptual_rival", "grid", "color"),
+                np.mean(faults, axis=0).tolist(),
+                strict=True,
+            )
+        )
     return found
 
 
-def compare(config, features, start, judge, pictures):
+def compare(config, features, start, judges, pictures):
     """A short SRGAN run with one content network; what it gave."""
     config = copy.deepcopy(config)
     config.srgan.features = features
@@ -61,7 +81,7 @@ def compare(config, features, start, judge, pictures):
         run = training.Run(config, "SRGAN", folder, pairs, start)
         history = list(run.epoch_figures())
         seconds = run.elapsed()
-        found = figures_of(run.final_generator(), judge, pictures)
+        found = figures_of(run.final_generator(), judges, pictures)
     answers = {
         key: float(np.mean([figures[key] for figures in history[-LAST:]]))
         for key in ("D(real)", "D(fake)")
@@ -70,22 +90,23 @@ def compare(config, features, start, judge, pictures):
 
 
 def main(name):
-    config, judge = load_profile("reference"), EfficientNetFeatures()
+    config = load_profile("reference")
+    judges = EfficientNetFeatures(), HEDFeatures()
     root = workspace() / "runs/compare_features"
     shutil.rmtree(root, ignore_errors=True)
     generator = load_generator(name)
     record = {
         "steps": STEPS,
-        "judge": judge.name,
+        "judges": [judge.name for judge in judges],
         "environment": training.environment(training.make_accelerator()),
-        "start": figures_of(generator, judge, root / "start"),
+        "start": figures_of(generator, judges, root / "start"),
         "networks": {},
     }
     with tempfile.TemporaryDirectory() as folder:
         start = Path(folder) / "start.safetensors"
         save_weights(start, generator)
         for features in NETWORKS:
-            found = compare(config, features, start, judge, root / features)
+            found = compare(config, features, start, judges, root / features)
             record["networks"][features] = found
             print(features, json.dumps(found), flush=True)
             training.write_json(RECORD, record)
