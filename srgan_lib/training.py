@@ -259,8 +259,8 @@ def measure_batch_norm(generator, dataset):
     """Give each batch norm the statistics of one large batch of crops.
 
     Those that training leaves are averages over small batches. What sets
-    one batch apart from the next is not in them, and from layer to layer
-    more is missing. Wu and Johnson (2021), section 3.
+    one batch apart from the next is not in them, and the error grows from
+    layer to layer. Wu and Johnson (2021), section 3.
     """
     for module in generator.modules():
         if isinstance(module, nn.BatchNorm2d):

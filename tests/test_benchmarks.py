@@ -15,6 +15,7 @@ from benchmarks import account, attempts, machine, steps, timing, tools
 from benchmarks.steps import Way, configuration
 from benchmarks.tutorial import Crops, PlainGenerator, loader
 from srgan_lib.data_lists import data_list
+from srgan_lib.experiments import RECORDS
 from srgan_lib.images import IMAGENET_MEAN, IMAGENET_STD, write_image
 from srgan_lib.models import Discriminator, Generator
 
@@ -332,11 +333,9 @@ def test_an_unknown_section_is_refused(sections):
     assert not sections.exists()
 
 
-@pytest.mark.skipif(
-    not bench.RECORD.exists(), reason="make bench has left no record yet"
-)
-def test_the_shipped_record_is_whole():
-    record = json.loads(bench.RECORD.read_text())
+@pytest.mark.parametrize("name", ["bench", "bench_avx512"])
+def test_the_shipped_records_are_whole(name):
+    record = json.loads((RECORDS / f"{name}.json").read_text())
     # One without torch.compile is shown as well.
     assert bench.SECTIONS.keys() <= record.keys() | {"compiled"}
     for network in NETWORKS:

@@ -99,6 +99,7 @@ def main(name):
         "steps": STEPS,
         "judges": [judge.name for judge in judges],
         "environment": training.environment(training.make_accelerator()),
+        "start_weights": name,
         "start": figures_of(generator, judges, root / "start"),
         "networks": {},
     }
