@@ -143,11 +143,12 @@ class Table:
         lines = ["| " + " | ".join(r) + " |" for r in [*lines, *self.rows]]
         return "\n".join(
             [
-                f"```{{table}} {self.caption}",
+                # Tildes, so that a caption may hold backticks.
+                f"~~~{{table}} {self.caption}",
                 f":name: {self.name}",
                 "",
                 *lines,
-                "```",
+                "~~~",
             ]
         )
 

@@ -167,13 +167,13 @@ def test_the_best_figures_are_bold(table):
 
 def test_a_table_in_the_book(table):
     assert table._repr_markdown_().splitlines() == [
-        *("```{table} A & B", ":name: t", ""),
+        *("~~~{table} A & B", ":name: t", ""),
         "| run | PSNR | distance |",
         "| --- | ---: | ---: |",
         "| bicubic | 28.4 | 0.5 |",
         "| SRGAN | **29.10** | - |",
         "| <b> | **29.10** | **0.25** |",
-        "```",
+        "~~~",
     ]
 
 
