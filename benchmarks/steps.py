@@ -60,7 +60,6 @@ def configuration(profile="reference"):
     config = load_profile(profile)
     config.train_sets = ["BSDS" if is_present("BSDS") else "Photos"]
     config.srresnet.batch_size = config.srgan.batch_size = 16
-    config.srgan.shift = 0  # all of the crop, as in the tutorials
     config.srgan.content_weight = 1.0  # calibrating takes no part in it
     config.steps_per_epoch = None
     return config

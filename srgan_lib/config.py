@@ -119,12 +119,12 @@ SCHEMA = {
         "vgg19_i": one_of(1, 2, 3, 4, 5),
         "vgg19_j": one_of(1, 2, 3, 4),
         "pixel_weight": number(least=0),
+        "grid_weight": number(least=0),
         "content_weight": (
             lambda v: v == "calibrated" or number(above=0)[0](v),
             "a number above 0, or calibrated",
         ),
         "beta": number(least=0),
-        "shift": whole(0),
         "d_pace": number(above=0),
     },
     "runs": (lambda v: isinstance(v, dict) and v, "a table of runs"),
@@ -246,10 +246,10 @@ def check_stages(config, place):
                 f"{place}: {stage}: crop_size must be a multiple of "
                 f"scaling_factor ({scale})."
             )
-    if srgan["crop_size"] - srgan["shift"] < 32:
+    if srgan["crop_size"] < 32:
         raise UserError(
-            f"{place}: srgan: crop_size less shift must be 32 or more, for "
-            "the discriminator."
+            f"{place}: srgan: crop_size must be 32 or more, for the "
+            "discriminator."
         )
     if srgan["vgg19_i"] < 3 and srgan["vgg19_j"] > 2:
         raise UserError(

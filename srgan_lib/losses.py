@@ -263,6 +263,16 @@ def pixel_loss(sr, hr, kind="mse"):
     return {"mse": F.mse_loss, "l1": F.l1_loss}[kind](sr, hr)
 
 
+def grid_loss(sr, hr, scale):
+    """Variance of the mean error over the scale x scale places of a cell.
+
+    Zero without a grid: then sr is off by the same at each place, on
+    average over a crop. sr, hr: (N, 3, H, W) in [-1, 1].
+    """
+    places = F.pixel_unshuffle(sr - hr, scale).mean(dim=(2, 3))
+    return places.view(-1, scale * scale).var(dim=1, unbiased=False).mean()
+
+
 def content_terms(features, sr, hr):
     """Mean squared difference of the features, one term a layer: (L,)."""
     with torch.no_grad():

@@ -14,6 +14,7 @@ from srgan_lib.losses import (
     adversarial_loss,
     content_terms,
     discriminator_loss,
+    grid_loss,
     pixel_loss,
 )
 
@@ -88,17 +89,6 @@ def close_step(accelerator, state, stage):
         update_ema(state.ema, network, state.step, stage.ema_decay)
 
 
-def shifted(images, step, shift):
-    """A window on (N, C, H, W), another one each step, `shift` smaller."""
-    # A network of strides looks harder at some pixels than at others, on a
-    # grid, and the generator draws that grid. A moving window evens it out.
-    if shift == 0:
-        return images
-    y, x = step % shift, step // shift % shift
-    height, width = (size - shift for size in images.shape[-2:])
-    return images[..., y : y + height, x : x + width]
-
-
 def srresnet_epoch(accelerator, state, batches, stage, total):
     """One epoch of SRResNet: the pixel loss alone.
 
@@ -144,17 +134,20 @@ def srgan_epoch(
 
         # 1. The generator: look right, and be taken for real.
         sr = state.generator(lr)
-        seen_sr, seen_hr = (
-            shifted(image, state.step, stage.shift) for image in (sr, hr)
-        )
         critic.requires_grad_(False)
         with accelerator.autocast():
-            adversarial = adversarial_loss(critic(seen_sr).float())
-            terms = content_terms(features, seen_sr, seen_hr)
+            adversarial = adversarial_loss(critic(sr).float())
+            terms = content_terms(features, sr, hr)
         critic.requires_grad_(True)
         pixel = pixel_loss(sr, hr, stage.pixel_loss)
+        grid = grid_loss(sr, hr, hr.shape[-1] // lr.shape[-1])
         content = (content_weights * terms).sum()
-        loss = stage.pixel_weight * pixel + content + stage.beta * adversarial
+        loss = (
+            stage.pixel_weight * pixel
+            + stage.grid_weight * grid
+            + content
+            + stage.beta * adversarial
+        )
         g_norm = descend(
             accelerator, loss, state.generator, state.g_optimizer, stage
         )
@@ -162,9 +155,7 @@ def srgan_epoch(
         # 2. The discriminator: tell hr from sr, which is now a constant.
         # Both in one call, for a distributed wrapper wants one backward
         # pass for each forward pass.
-        real_logits, fake_logits = state.discriminator(
-            seen_hr, seen_sr.detach()
-        )
+        real_logits, fake_logits = state.discriminator(hr, sr.detach())
         d_loss = discriminator_loss(real_logits, fake_logits)
         d_norm = descend(
             accelerator, d_loss, state.discriminator, state.d_optimizer, stage
@@ -174,6 +165,8 @@ def srgan_epoch(
         yield {
             "pixel_loss": pixel.detach(),
             "pixel_weighted": stage.pixel_weight * pixel.detach(),
+            "grid_loss": grid.detach(),
+            "grid_weighted": stage.grid_weight * grid.detach(),
             "content_loss": terms.mean().detach(),
             "content_weighted": content.detach(),
             "adversarial_loss": adversarial.detach(),

@@ -238,7 +238,7 @@ class Trainer:
 
     def __init__(self, batch=4):
         config = tiny_config(run={"network": "srgan"})
-        config.srgan.update(ema_decay=0.9, shift=0, crop_size=64)
+        config.srgan.update(ema_decay=0.9, crop_size=64)
         self.accelerator = Accelerator(cpu=True)
         self.stage = config.srgan
         self.state = build_state(self.accelerator, config, "srgan")

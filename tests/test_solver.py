@@ -1,4 +1,4 @@
-"""The two epochs: rates, averages, windows by hand; then, that they learn."""
+"""The two epochs: rates and averages by hand; then, that they learn."""
 
 import copy
 import math
@@ -14,7 +14,6 @@ from srgan_lib.losses import FrozenFeatures
 from srgan_lib.models import Generator
 from srgan_lib.solver import (
     learning_rate,
-    shifted,
     srgan_epoch,
     srresnet_epoch,
     update_ema,
@@ -126,24 +125,6 @@ def test_ema_by_hand():
     assert state["0.weight"].item() == 1  # never the other way round
     update_ema(ema, network, step=10**6, decay=0.9)
     assert found["0.weight"].item() == pytest.approx(9 / 11 * 0.9 + 0.1)
-
-
-# --- windows -------------------------------------------------------------
-
-
-def test_windows_visit_every_offset_and_leave_nothing_out():
-    images = torch.arange(100.0).view(1, 1, 10, 10)
-    windows = [shifted(images, step, 4) for step in range(16)]
-    assert all(window.shape == (1, 1, 6, 6) for window in windows)
-    corners = {window[0, 0, 0, 0].item() for window in windows}
-    assert corners == {10.0 * y + x for y in range(4) for x in range(4)}
-    assert torch.equal(shifted(images, 16, 4), windows[0])
-    torch.testing.assert_close(windows[6], images[..., 2:8, 1:7])
-
-
-def test_without_shift_the_window_is_all():
-    images = torch.rand(1, 3, 8, 8)
-    assert shifted(images, 5, 0) is images
 
 
 # --- SRResNet ------------------------------------------------------------
@@ -263,8 +244,9 @@ def test_figures_of_an_srgan_step(srgan, config):
     _, epoch = srgan
     figures = epoch()[-1]
     assert set(figures) == {
-        *("pixel_loss", "pixel_weighted", "content_loss"),
-        *("content_weighted", "adversarial_loss", "adversarial_weighted"),
+        *("pixel_loss", "pixel_weighted", "grid_loss", "grid_weighted"),
+        *("content_loss", "content_weighted"),
+        *("adversarial_loss", "adversarial_weighted"),
         *("generator_loss", "discriminator_loss", "D(real)", "D(fake)"),
         *("generator_gradient", "discriminator_gradient", "learning_rate"),
     }
@@ -275,6 +257,9 @@ def test_figures_of_an_srgan_step(srgan, config):
     assert f["pixel_weighted"] == pytest.approx(
         stage.pixel_weight * f["pixel_loss"]
     )
+    assert f["grid_weighted"] == pytest.approx(
+        stage.grid_weight * f["grid_loss"]
+    )
     assert f["adversarial_weighted"] == pytest.approx(
         stage.beta * f["adversarial_loss"]
     )
@@ -282,6 +267,7 @@ def test_figures_of_an_srgan_step(srgan, config):
     assert 0.5 <= f["content_weighted"] / (2 * f["content_loss"]) <= 2
     assert f["generator_loss"] == pytest.approx(
         f["pixel_weighted"]
+        + f["grid_weighted"]
         + f["content_weighted"]
         + f["adversarial_weighted"],
         rel=1e-3,
@@ -321,11 +307,12 @@ def test_each_turn_leaves_the_other_networks_gradients_alone(
     assert all(p.requires_grad for p in state.discriminator.parameters())
 
 
-@pytest.mark.parametrize("term", ["pixel", "content", "adversarial"])
+@pytest.mark.parametrize("term", ["pixel", "grid", "content", "adversarial"])
 def test_the_generator_feels_each_term(srgan, config, monkeypatch, term):
     """A loss that was detached would train nothing and say nothing."""
     _, epoch = srgan
     config.srgan.pixel_weight = 1.0 if term == "pixel" else 0
+    config.srgan.grid_weight = 1.0e4 if term == "grid" else 0
     config.srgan.beta = 1.0 if term == "adversarial" else 0
     if term != "content":
         monkeypatch.setattr(
