@@ -32,7 +32,7 @@ ATTEMPTS = (
     ("srresnet", "learning rate 1e-4, the case's", {"learning_rate": 1e-4}),
     ("srresnet", "no average of the weights", {"ema_decay": None}),
     ("srgan", "as in the profile", {}),
-    ("srgan", "no moving window", {"shift": 0}),
+    ("srgan", "no grid term", {"grid_weight": 0}),
     ("srgan", "discriminator at the full rate", {"d_pace": 1.0}),
     ("srgan", "no pixel term", {"pixel_weight": 0}),
     ("srgan", "beta 0.005", {"beta": 0.005}),
