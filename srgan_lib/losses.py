@@ -266,11 +266,11 @@ def pixel_loss(sr, hr, kind="mse"):
 def grid_loss(sr, hr, scale):
     """Variance of the mean error over the scale x scale places of a cell.
 
-    Zero without a grid: then sr is off by the same at each place, on
-    average over a crop. sr, hr: (N, 3, H, W) in [-1, 1].
+    Means over all cells of a batch, for each color: detail averages out, a
+    grid does not. sr, hr: (N, 3, H, W) in [-1, 1].
     """
-    places = F.pixel_unshuffle(sr - hr, scale).mean(dim=(2, 3))
-    return places.view(-1, scale * scale).var(dim=1, unbiased=False).mean()
+    places = F.pixel_unshuffle(sr - hr, scale).mean(dim=(0, 2, 3))
+    return places.view(3, -1).var(dim=1, unbiased=False).mean()
 
 
 def content_terms(features, sr, hr):

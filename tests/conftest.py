@@ -9,6 +9,23 @@ from accelerate.state import AcceleratorState
 from book_fixtures import browser, built_book, serve, tiny_book  # noqa: F401
 
 
+WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
+if WORKERS > 1:  # so many share the processors, and so do what they start
+    torch.set_num_threads(max(1, torch.get_num_threads() // WORKERS))
+    os.environ.setdefault("OMP_NUM_THREADS", str(torch.get_num_threads()))
+
+
+def pytest_collection_modifyitems(items):
+    """Side by side run modules, not tests: they share what they have made.
+
+    All that look at the one built book count as one module.
+    """
+    for item in items:
+        shared = "built_book" in item.fixturenames
+        group = "built_book" if shared else item.path.stem
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(autouse=True, scope="module")
 def own_precision():
     """Accelerate keeps one precision for a process; here, for a module."""
