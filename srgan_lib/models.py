@@ -136,7 +136,7 @@ def convolve_shuffled(x, convolution):
 
 
 class SRResNet(nn.Module):
-    """The generator of Ledig et al. (2017), figure 4.
+    """The generator of Ledig et al. (2017), figure 4; at its end a tanh.
 
     config: `scaling_factor` (2, 4 or 8) and the table `G`.
     lr (N, 3, H, W), ImageNet-normalized -> sr (N, 3, sH, sW) in [-1, 1]

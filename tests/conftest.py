@@ -8,7 +8,6 @@ import torch
 from accelerate.state import AcceleratorState
 from book_fixtures import browser, built_book, serve, tiny_book  # noqa: F401
 
-
 WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
 if WORKERS > 1:  # so many share the processors, and so do what they start
     torch.set_num_threads(max(1, torch.get_num_threads() // WORKERS))
