@@ -264,13 +264,13 @@ def pixel_loss(sr, hr, kind="mse"):
 
 
 def grid_loss(sr, hr, scale):
-    """Variance of the mean error over the scale x scale places of a cell.
+    """Mean square, over the scale x scale places of a cell, of the mean error.
 
     Means over all cells of a batch, for each color: detail averages out, a
-    grid does not. sr, hr: (N, 3, H, W) in [-1, 1].
+    grid or a tint does not. sr, hr: (N, 3, H, W) in [-1, 1].
     """
     places = F.pixel_unshuffle(sr - hr, scale).mean(dim=(0, 2, 3))
-    return places.view(3, -1).var(dim=1, unbiased=False).mean()
+    return places.square().mean()
 
 
 def content_terms(features, sr, hr):
