@@ -266,10 +266,10 @@ def pixel_loss(sr, hr, kind="mse"):
 def grid_loss(sr, hr, scale):
     """Mean square, over the scale x scale places of a cell, of the mean error.
 
-    Means over all cells of a batch, for each color: detail averages out, a
-    grid or a tint does not. sr, hr: (N, 3, H, W) in [-1, 1].
+    Means over a crop, for each color: detail nearly averages out, a grid or
+    a tint does not. sr, hr: (N, 3, H, W) in [-1, 1].
     """
-    places = F.pixel_unshuffle(sr - hr, scale).mean(dim=(0, 2, 3))
+    places = F.pixel_unshuffle(sr - hr, scale).mean(dim=(2, 3))
     return places.square().mean()
 
 
