@@ -264,13 +264,13 @@ def pixel_loss(sr, hr, kind="mse"):
 
 
 def grid_loss(sr, hr, scale):
-    """Mean square, over the scale x scale places of a cell, of the mean error.
+    """Variance, over the scale x scale places of a cell, of the mean error.
 
-    Means over a crop, for each color: detail nearly averages out, a grid or
-    a tint does not. sr, hr: (N, 3, H, W) in [-1, 1].
+    Means over a crop, for each color: detail nearly averages out, a grid
+    does not. sr, hr: (N, 3, H, W) in [-1, 1].
     """
     places = F.pixel_unshuffle(sr - hr, scale).mean(dim=(2, 3))
-    return places.square().mean()
+    return places.view(-1, scale * scale).var(dim=1, unbiased=False).mean()
 
 
 def content_terms(features, sr, hr):
