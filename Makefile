@@ -100,7 +100,7 @@ bench: $(READY)  ## measure speed, beside what else is in use, ten minutes
 	$(RUN) -m benchmarks
 
 test: $(READY)  ## the tests, a few minutes
-	$(RUN) -m pytest -m "not slow" -n 2 --dist loadgroup
+	$(RUN) -m pytest -m "not slow" -n 2 --dist loadfile
 
 test-slow: $(READY)  ## the long tests
 	$(RUN) -m pytest -m slow

@@ -14,17 +14,6 @@ if WORKERS > 1:  # so many share the processors, and so do what they start
     os.environ.setdefault("OMP_NUM_THREADS", str(torch.get_num_threads()))
 
 
-def pytest_collection_modifyitems(items):
-    """Side by side run modules, not tests: they share what they have made.
-
-    All that look at the one built book count as one module.
-    """
-    for item in items:
-        shared = "built_book" in item.fixturenames
-        group = "built_book" if shared else item.path.stem
-        item.add_marker(pytest.mark.xdist_group(group))
-
-
 @pytest.fixture(autouse=True, scope="module")
 def own_precision():
     """Accelerate keeps one precision for a process; here, for a module."""
