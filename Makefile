@@ -103,7 +103,7 @@ test: $(READY)  ## the tests, a few minutes
 	$(RUN) -m pytest -m "not slow" -n 2 --dist loadfile
 
 test-slow: $(READY)  ## the long tests
-	$(RUN) -m pytest -m slow
+	$(RUN) -m pytest -m slow -n 2 --dist loadfile
 
 lint: $(READY)  ## look for faults in the code
 	$(RUN) -m ruff check .

@@ -11,6 +11,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 PROJECT = Path(__file__).parents[1]
 
@@ -118,15 +119,25 @@ def built_book(tmp_path_factory):
     """
     if "SRGAN_HTML" in os.environ:
         return Path(os.environ["SRGAN_HTML"]).resolve()
-    folder = tmp_path_factory.mktemp("project")
-    keep = shutil.ignore_patterns(
-        *(".*", "_build", "runs", "data", "__pycache__", "*.egg-info")
-    )
-    shutil.copytree(PROJECT, folder, ignore=keep, dirs_exist_ok=True)
-    call_ready(folder)
-    command = ["make", "book", f"PYTHON={sys.executable}", "PROFILE=smoke"]
-    done = run(command, folder, PYTHONPATH=str(folder))
-    assert done.returncode == 0, done.stdout[-5000:]
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent  # one book for all workers
+    folder = shared / "project"
+    with FileLock(shared / "project.lock"):
+        if not folder.exists():
+            keep = shutil.ignore_patterns(
+                *(".*", "_build", "runs", "data", "__pycache__", "*.egg-info")
+            )
+            shutil.copytree(PROJECT, folder, ignore=keep)
+            call_ready(folder)
+            make = ["make", "book", f"PYTHON={sys.executable}"]
+            done = run(
+                [*make, "PROFILE=smoke"], folder, PYTHONPATH=str(folder)
+            )
+            said = done.stdout[-5000:] if done.returncode else ""
+            (folder / "failure").write_text(said)
+    failure = (folder / "failure").read_text()
+    assert not failure, failure
     return folder / "_build/html"
 
 
