@@ -344,14 +344,14 @@ def single_faults():
     return {"no fault": RIGHT} | {f.name: faulty(f) for f in FAULTS}
 
 
-def stored_signatures(config):
-    """{test set: {fault: (PSNR, SSIM)}} of the run that faults start from.
+def stored_signatures(config, run):
+    """{test set: {fault: (PSNR, SSIM)}} of a finished run of the profile.
 
     What stands there is read, the rest is measured: under a minute in
-    `quick`. The runs of the profile must stand.
+    `quick`.
     """
     folder = experiments.runs_folder(config)
-    result = experiments.read_result(folder / config.faults.start)
+    result = experiments.read_result(folder / run)
     file = folder / "faults" / "signatures.json"
     stored, found = experiments.read_json(file), {}
     code = experiments.code_digest(

@@ -4,7 +4,6 @@ them, and a store that measures once."""
 import numpy as np
 import pytest
 import torch
-from easydict import EasyDict
 from tiny import Bicubic, smooth_image, tiny_config, write_pictures
 from torch import nn
 
@@ -234,7 +233,6 @@ def stored(tmp_path, monkeypatch):
     write_pictures(folder)
     monkeypatch.setitem(SETS, "Bundled5", ImageSet("test", 2, (folder,)))
     config = tiny_config(first={"network": "srresnet"})
-    config.faults = EasyDict(start="first", srgan_epochs=1, srresnet_epochs=1)
     config.train_sets = config.test_sets = ["Bundled5"]
     config.val_sets = []
     pairs = experiments.training_pairs(config)
@@ -252,19 +250,19 @@ def stored(tmp_path, monkeypatch):
 
 def test_signatures_are_measured_once(stored):
     config, calls, _ = stored
-    found = faults.stored_signatures(config)
+    found = faults.stored_signatures(config, "first")
     assert list(found) == ["Bundled5"] and calls == [["0.png", "1.png"]]
     assert list(found["Bundled5"]) == ["no fault", *NAMED]
-    again = faults.stored_signatures(config)
+    again = faults.stored_signatures(config, "first")
     assert len(calls) == 1
     assert again["Bundled5"]["no fault"] == list(found["Bundled5"]["no fault"])
 
 
 def test_signatures_of_other_pictures_are_measured_again(stored):
     config, calls, folder = stored
-    before = faults.stored_signatures(config)
+    before = faults.stored_signatures(config, "first")
     hr = read_image(folder / "0.png")
     write_image(folder / "0.png", 255 - hr)
-    after = faults.stored_signatures(config)
+    after = faults.stored_signatures(config, "first")
     assert len(calls) == 2 and after != before
     assert (runs_folder(config) / "faults/signatures.json").exists()
