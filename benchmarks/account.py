@@ -123,6 +123,7 @@ def account(network, profile="reference", warm=4, steps=3):
             marked(models, "convolve_shuffled", "generator.tail/convolution")
         )
         enter(marked(solver, "pixel_loss", "losses/losses"))
+        enter(marked(solver, "grid_loss", "losses/losses"))
         enter(marked(solver, "update_ema", "average/average"))
         enter(marked(run.accelerator, "clip_grad_norm_", "clipping/clipping"))
         if network == "srgan":

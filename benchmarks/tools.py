@@ -1,6 +1,7 @@
 """Resizing, measuring, upscaling, cropping, beside other libraries."""
 
 import functools
+import itertools
 import time
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch.nn import functional as F
 
 from benchmarks import tutorial
 from benchmarks.steps import configuration, decode, worker_counts
-from benchmarks.timing import by_turns
+from benchmarks.timing import by_turns, summary
 from srgan_lib import training
 from srgan_lib.data_lists import PHOTOS, data_list, is_present
 from srgan_lib.datasets import EpochBatches, SRDataset
@@ -193,22 +194,30 @@ def upscaling(image, profile="reference", rounds=3):
 # --- crops -------------------------------------------------------------------
 
 
-def crops_per_second(batches, batch_size, warm, count):
-    """Timings of `count` batches after `warm` ones, as a rate of crops."""
-    batches, times = iter(batches), []
-    for k in range(warm + count):
-        begin = time.perf_counter()
+MORE_THAN_DRAWN = 4000
+
+
+def seconds_per_crop(batches, batch_size, warm, seconds):
+    """Draw `warm` batches, then more for so long."""
+    batches = iter(batches)
+    for _ in range(warm):
         next(batches)
-        if k >= warm:
-            times.append(time.perf_counter() - begin)
+    begin, count = time.perf_counter(), 0
+    while (spent := time.perf_counter() - begin) < seconds:
+        next(batches)
+        count += batch_size
     # Workers hand out their batches in gusts, so the mean counts here.
-    return batch_size * count / sum(times)
+    return spent / count
 
 
-def data_path(profile="reference", count=24):
-    """Crops a second, nothing being trained: {set: {way: rate}}."""
+def data_path(profile="reference", rounds=5, seconds=2.0):
+    """Crops made ready, nothing being trained: {set: {way: summary}}.
+
+    Seconds a crop, by turns; each turn begins anew.
+    """
     config = configuration(profile)
     stage, scale = config.srresnet, config.scaling_factor
+    size = stage.batch_size
     results = {}
     for name in ("BSDS", "Photos"):
         if not is_present(name):
@@ -217,20 +226,29 @@ def data_path(profile="reference", count=24):
         paths = [hr for hr, _ in pairs]
         dataset = SRDataset(pairs, config, stage.crop_size)
         decode(dataset)
-        numbers = EpochBatches(dataset, stage.batch_size, 0, 2 * count)
-        batches = training.load_batches(PartialState(), dataset, numbers, [])
-        rates = {"ours": crops_per_second(batches, stage.batch_size, 2, count)}
-        for processes in worker_counts():
-            batches = tutorial.loader(
-                paths,
-                stage.crop_size,
-                scale,
-                stage.batch_size,
-                count + 8,
-                processes,
+
+        def ours(dataset=dataset):
+            steps = len(dataset) // size
+            numbers = itertools.chain.from_iterable(
+                EpochBatches(dataset, size, epoch, steps)
+                for epoch in itertools.count()
             )
-            rates[f"{processes} workers"] = crops_per_second(
-                batches, stage.batch_size, 4, count
+            return training.load_batches(PartialState(), dataset, numbers, [])
+
+        ways = {"ours": ours} | {
+            f"{processes} workers": functools.partial(
+                tutorial.loader,
+                *(paths, stage.crop_size, scale, size),
+                batches=MORE_THAN_DRAWN,
+                workers=processes,
             )
-        results[name] = rates
+            for processes in worker_counts()
+        }
+        times = {way: [] for way in ways}
+        for _ in range(rounds):
+            for way, batches in ways.items():
+                times[way].append(
+                    seconds_per_crop(batches(), size, 4, seconds)
+                )
+        results[name] = {way: summary(found) for way, found in times.items()}
     return results

@@ -300,6 +300,17 @@ def test_upscaling_is_timed_whole_and_in_tiles():
 # --- the record --------------------------------------------------------------
 
 
+def test_crops_are_timed_by_turns(monkeypatch):
+    monkeypatch.setattr(tools, "worker_counts", lambda: (0, 1))
+    found = tools.data_path("smoke", rounds=2, seconds=0.05)
+    assert "Photos" in found
+    for ways in found.values():
+        assert list(ways) == ["ours", "0 workers", "1 workers"]
+        for row in ways.values():
+            assert row["count"] == 2 and 0 < row["low"] <= row["high"]
+            assert row["seconds"] < 1
+
+
 @pytest.fixture
 def sections(monkeypatch, tmp_path):
     pytest.importorskip("torchmetrics")

@@ -32,15 +32,17 @@ def run(tmp_path, monkeypatch):
     """Trains a run beside its set `Tiny`, where the weights go too."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(inference, "WEIGHTS", tmp_path / "weights")
-    paths = write_pictures(tmp_path / "pictures")
+    paths = write_pictures(tmp_path / "pictures", ((64, 56), (64, 56)))
     tiny_set = ImageSet("test", 2, (tmp_path / "pictures",))
     monkeypatch.setitem(SETS, "Tiny", tiny_set)
     config = tiny_config(
         first={"network": "srresnet"},
         second={"network": "srresnet", "start": "first"},
+        third={"network": "srgan", "start": "second"},
     )
+    monkeypatch.setattr(training, "load_features", lambda stage: Features())
     config.name, config.train_sets = "tiny", ["Tiny"]
-    lrs = write_pictures(tmp_path / "lr", ((12, 10), (12, 10)))
+    lrs = write_pictures(tmp_path / "lr", ((16, 14), (16, 14)))
     pairs = list(zip(paths, lrs, strict=True))
 
     def train(name="first", start=None):
@@ -71,7 +73,6 @@ def test_what_is_shipped_is_loaded_by_its_name(tool, run, tmp_path):
 def test_the_provenance_tells_where_weights_come_from(tool, run, tmp_path):
     run()
     path = ship(tool, tmp_path / "first")
-    found = json.loads(path.with_suffix(".json").read_text())
     found = json.loads(path.with_suffix(".json").read_text())
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     assert found["sha256"] == digest
@@ -105,6 +106,24 @@ def test_the_legs_of_a_long_training_are_told_in_order(tool, run, tmp_path):
     (tmp_path / "first").rename(tmp_path / "elsewhere")
     with pytest.raises(UserError, match="first is not the folder of a run"):
         ship(tool, tmp_path / "second")
+
+
+def test_an_srgan_tells_its_start_and_its_discriminator(tool, run, tmp_path):
+    run()
+    run("second", tmp_path / "first" / "weights.safetensors")
+    run("third", tmp_path / "second" / "weights.safetensors")
+    path = ship(tool, tmp_path / "third")
+    found = json.loads(path.with_suffix(".json").read_text())
+    assert found["network"] == "srgan" and found["steps"] == 6
+    assert [leg["run"] for leg in found["legs"]] == ["third"]
+    assert (found["start"], found["start_steps"]) == ("second", 12)
+    history = training.read_lines(tmp_path / "third" / "history.jsonl")
+    for key in ("D(real)", "D(fake)"):
+        last = [line[key] for line in history if line["epoch"] == 2]
+        mean = sum(last) / len(last)
+        assert found["discriminator"][key] == pytest.approx(mean)
+    card = path.with_suffix(".md").read_text()
+    assert "begun from second (12 steps)" in card and "invents" in card
 
 
 def test_a_run_that_still_trains_is_shipped_as_far_as_it_is(

@@ -45,16 +45,20 @@ def read_description(folder):
         raise UserError(f"{folder} is not the folder of a run.") from error
 
 
-def earlier_legs(description, folder):
-    """The runs of the same network that a run goes on from, first one first;
-    each stands beside it, in a folder of its name."""
-    runs = description.settings.runs
-    plan = runs[description.run]
-    if not plan.start or runs[plan.start].network != plan.network:
-        return []
-    before = folder.parent / plan.start
-    leg = read_description(before)
-    return [*earlier_legs(leg, before), leg]
+def with_earlier(description, folder):
+    """A run and the runs it goes on from, first one first.
+
+    Each stands beside it, in a folder of its name.
+    """
+    start = description.settings.runs[description.run].start
+    if not start:
+        return [description]
+    before = folder.parent / start
+    return [*with_earlier(read_description(before), before), description]
+
+
+def network_of(description):
+    return description.settings.runs[description.run].network
 
 
 def read_run(folder):
@@ -122,19 +126,21 @@ def last_answers(folder):
     }
 
 
-def provenance(legs, judge, figures, costs):
+def provenance(runs, judge, figures, costs):
     """Where weights come from, for the JSON beside them.
 
-    legs: descriptions of the runs that led to them, the last one theirs.
+    runs: descriptions of the runs that led to them, the last one theirs.
     """
-    description = legs[-1]
-    settings, run = description.settings, description.run
-    plan = settings.runs[run]
+    description = runs[-1]
+    settings, network = description.settings, network_of(description)
+    legs = [run for run in runs if network_of(run) == network]
+    before = [run for run in runs if network_of(run) != network]
     return {
-        "run": run,
-        "network": plan.network,
+        "run": description.run,
+        "network": network,
         "profile": description.profile,
         "start": settings.runs[legs[0].run].start,
+        "start_steps": sum(run.steps for run in before),
         "legs": [
             {
                 "run": leg.run,
@@ -154,7 +160,7 @@ def provenance(legs, judge, figures, costs):
             "sets": settings.train_sets,
             "images": description.train_images,
         },
-        "recipe": settings[plan.network],
+        "recipe": settings[network],
         "steps": sum(leg.steps for leg in legs),
         "seeds": sorted({leg.settings.seed for leg in legs}),
         "hours": sum(leg.seconds for leg in legs) / 3600,
@@ -178,7 +184,11 @@ def model_card(name, found):
     ]
     table = [["set", *headings], ["---", *["---:"] * len(headings)], *rows]
     costs = found["half_precision_costs_db"]
-    start = f", begun from {found['start']}" if found["start"] else ""
+    start = (
+        f", begun from {found['start']} ({found['start_steps']:,} steps)"
+        if found["start"]
+        else ""
+    )
     machines = {
         f"{m['processor']}, {m['threads']} threads, precision {m['precision']}"
         for m in (leg["hardware"] for leg in found["legs"])
@@ -230,10 +240,10 @@ def ship(folder, name, sets, features, weights=inference.WEIGHTS):
     generator = measure_batch_norm(
         copy.deepcopy(trained), training_crops(description)
     )
-    legs = [*earlier_legs(description, folder), description]
+    runs = with_earlier(description, folder)
     scale = description.settings.scaling_factor
     figures, costs = measure(generator, sets, scale, features)
-    found = provenance(legs, features.name, figures, costs)
+    found = provenance(runs, features.name, figures, costs)
     found["discriminator"] = last_answers(folder)
     found["psnr_with_running_statistics"] = {
         name: validate(trained, data_lists.data_list(name, scale))
