@@ -308,6 +308,38 @@ def test_numbers_of_figures_and_chapters_are_not_typed(path):
     assert not re.search(typed, prose(path))
 
 
+# Names of tables that a page puts together: what comes of them.
+PUT_TOGETHER = {
+    "tab-eval-{key.replace('_', '-')}": [
+        "tab-eval-psnr",
+        "tab-eval-ssim",
+        "tab-eval-ssim-daala",
+        "tab-eval-perceptual",
+        "tab-eval-spectrum",
+    ],
+    "tab-report-attempts-{stage}": [
+        "tab-report-attempts-srresnet",
+        "tab-report-attempts-srgan",
+    ],
+}
+
+
+def tables(text):
+    """The names of all numbered tables of a page."""
+    yield from re.findall(r'"(tab-[\w-]+)"', text)
+    yield from re.findall(r":name: (tab-[\w-]+)", text)
+    for name in re.findall(r'f"(tab-[^"]*\{[^"]*)"', text):
+        yield from PUT_TOGETHER[name]
+
+
+@every_chapter
+def test_every_table_is_cited(path):
+    """By {numref}, on its own page or on another."""
+    book = "\n".join(page.read_text() for page in CHAPTERS)
+    cited = set(re.findall(r"\{numref\}+`(?:[^`<]*<)?([\w-]+)", book))
+    assert {*tables(path.read_text())} <= cited
+
+
 def test_every_module_is_in_the_reference():
     text = (PROJECT / "book/api.md").read_text()
     listed = re.findall(r"^.. automodule:: srgan_lib\.(\w+)$", text, re.M)

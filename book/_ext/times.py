@@ -1,17 +1,22 @@
 """{page-times}: how long the code of each page took when it last ran."""
 
 from docutils import nodes
+from docutils.parsers.rst.directives.tables import Table
 from myst_nb.sphinx_ import NbMetadataCollector
-from sphinx.util.docutils import SphinxDirective
 
 
 class page_times(nodes.General, nodes.Element):
-    """Where the table goes, once every page has been executed."""
+    """Where the rows go, once every page has been executed."""
 
 
-class PageTimes(SphinxDirective):
+class PageTimes(Table):
+    """As {table}, whose argument is the caption, but without content."""
+
     def run(self):
-        return [page_times()]
+        caption, messages = self.make_title()
+        table = nodes.table("", caption, page_times())
+        self.add_name(table)
+        return [table, *messages]
 
 
 def runtimes(env):
@@ -28,11 +33,11 @@ def row(text, number):
     return nodes.row("", *cells)
 
 
-def table(head, rows):
-    columns = [nodes.colspec(colwidth=width) for width in (80, 20)]
-    group = nodes.tgroup("", *columns, cols=2)
+def columns(head, rows):
+    widths = [nodes.colspec(colwidth=width) for width in (80, 20)]
+    group = nodes.tgroup("", *widths, cols=2)
     group += [nodes.thead("", head), nodes.tbody("", *rows)]
-    return nodes.table("", group)
+    return group
 
 
 def fill(app, doctree, docname):
@@ -50,7 +55,7 @@ def fill(app, doctree, docname):
         total = nodes.paragraph("", "together")
         rows.append(row(total, f"{sum(times.values()):.1f}"))
         head = row(nodes.paragraph("", "page"), "seconds")
-        place.replace_self(table(head, rows))
+        place.replace_self(columns(head, rows))
 
 
 def setup(app):
