@@ -123,7 +123,6 @@ def account(network, profile="reference", warm=4, steps=3):
             marked(models, "convolve_shuffled", "generator.tail/convolution")
         )
         enter(marked(solver, "pixel_loss", "losses/losses"))
-        enter(marked(solver, "grid_loss", "losses/losses"))
         enter(marked(solver, "update_ema", "average/average"))
         enter(marked(run.accelerator, "clip_grad_norm_", "clipping/clipping"))
         if network == "srgan":
@@ -145,7 +144,10 @@ def account(network, profile="reference", warm=4, steps=3):
                     else "features of hr"
                 ),
             )
-            for loss in ("adversarial_loss", "discriminator_loss"):
+            for loss in (
+                *("grid_loss", "tint_loss"),
+                *("adversarial_loss", "discriminator_loss"),
+            ):
                 enter(marked(solver, loss, "losses/losses"))
         figures = run.epoch_figures()
         for _ in range(warm):

@@ -120,6 +120,7 @@ SCHEMA = {
         "vgg19_j": one_of(1, 2, 3, 4),
         "pixel_weight": number(least=0),
         "grid_weight": number(least=0),
+        "tint_weight": number(least=0),
         "content_weight": (
             lambda v: v == "calibrated" or number(above=0)[0](v),
             "a number above 0, or calibrated",

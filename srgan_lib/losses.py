@@ -273,6 +273,14 @@ def grid_loss(sr, hr, scale):
     return places.view(-1, scale * scale).var(dim=1, unbiased=False).mean()
 
 
+def tint_loss(sr, hr):
+    """Mean square, over crops and colors, of the mean error of a crop.
+
+    sr, hr: (N, 3, H, W) in [-1, 1].
+    """
+    return (sr - hr).mean(dim=(2, 3)).square().mean()
+
+
 def content_terms(features, sr, hr):
     """Mean squared difference of the features, one term a layer: (L,)."""
     with torch.no_grad():

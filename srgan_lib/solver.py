@@ -16,6 +16,7 @@ from srgan_lib.losses import (
     discriminator_loss,
     grid_loss,
     pixel_loss,
+    tint_loss,
 )
 
 
@@ -141,10 +142,12 @@ def srgan_epoch(
         critic.requires_grad_(True)
         pixel = pixel_loss(sr, hr, stage.pixel_loss)
         grid = grid_loss(sr, hr, hr.shape[-1] // lr.shape[-1])
+        tint = tint_loss(sr, hr)
         content = (content_weights * terms).sum()
         loss = (
             stage.pixel_weight * pixel
             + stage.grid_weight * grid
+            + stage.tint_weight * tint
             + content
             + stage.beta * adversarial
         )
@@ -167,6 +170,8 @@ def srgan_epoch(
             "pixel_weighted": stage.pixel_weight * pixel.detach(),
             "grid_loss": grid.detach(),
             "grid_weighted": stage.grid_weight * grid.detach(),
+            "tint_loss": tint.detach(),
+            "tint_weighted": stage.tint_weight * tint.detach(),
             "content_loss": terms.mean().detach(),
             "content_weighted": content.detach(),
             "adversarial_loss": adversarial.detach(),

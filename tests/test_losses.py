@@ -25,6 +25,7 @@ from srgan_lib.losses import (
     grid_loss,
     load_features,
     pixel_loss,
+    tint_loss,
 )
 
 # The VGG19 of Simonyan and Zisserman (2015), "E": widths, M is a max-pool.
@@ -345,6 +346,17 @@ def test_a_grid_is_charged_and_what_has_no_grid_is_not():
     opposite = torch.tensor([1.0, -1.0]).view(2, 1, 1, 1)  # in two crops
     found = grid_loss(hr + opposite * dots, hr, 4)
     assert found == pytest.approx(0.15, rel=1e-4)
+
+
+def test_a_tint_is_charged_and_detail_is_not():
+    hr = torch.rand(2, 3, 8, 8) * 2 - 1
+    assert tint_loss(hr + 0.3, hr) == pytest.approx(0.09, rel=1e-4)
+    red = torch.tensor([0.3, 0, 0]).view(3, 1, 1)
+    assert tint_loss(hr + red, hr) == pytest.approx(0.03, rel=1e-4)
+    stripes = torch.tensor([1.0, -1.0]).repeat(4)
+    assert tint_loss(hr + stripes, hr) < 1e-10
+    opposite = torch.tensor([0.3, -0.3]).view(2, 1, 1, 1)  # in two crops
+    assert tint_loss(hr + opposite, hr) == pytest.approx(0.09, rel=1e-4)
 
 
 def test_adversarial_losses_by_hand():

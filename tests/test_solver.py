@@ -245,6 +245,7 @@ def test_figures_of_an_srgan_step(srgan, config):
     figures = epoch()[-1]
     assert set(figures) == {
         *("pixel_loss", "pixel_weighted", "grid_loss", "grid_weighted"),
+        *("tint_loss", "tint_weighted"),
         *("content_loss", "content_weighted"),
         *("adversarial_loss", "adversarial_weighted"),
         *("generator_loss", "discriminator_loss", "D(real)", "D(fake)"),
@@ -260,6 +261,9 @@ def test_figures_of_an_srgan_step(srgan, config):
     assert f["grid_weighted"] == pytest.approx(
         stage.grid_weight * f["grid_loss"]
     )
+    assert f["tint_weighted"] == pytest.approx(
+        stage.tint_weight * f["tint_loss"]
+    )
     assert f["adversarial_weighted"] == pytest.approx(
         stage.beta * f["adversarial_loss"]
     )
@@ -268,6 +272,7 @@ def test_figures_of_an_srgan_step(srgan, config):
     assert f["generator_loss"] == pytest.approx(
         f["pixel_weighted"]
         + f["grid_weighted"]
+        + f["tint_weighted"]
         + f["content_weighted"]
         + f["adversarial_weighted"],
         rel=1e-3,
@@ -307,12 +312,15 @@ def test_each_turn_leaves_the_other_networks_gradients_alone(
     assert all(p.requires_grad for p in state.discriminator.parameters())
 
 
-@pytest.mark.parametrize("term", ["pixel", "grid", "content", "adversarial"])
+@pytest.mark.parametrize(
+    "term", ["pixel", "grid", "tint", "content", "adversarial"]
+)
 def test_the_generator_feels_each_term(srgan, config, monkeypatch, term):
     """A loss that was detached would train nothing and say nothing."""
     _, epoch = srgan
     config.srgan.pixel_weight = 1.0 if term == "pixel" else 0
     config.srgan.grid_weight = 1.0e4 if term == "grid" else 0
+    config.srgan.tint_weight = 1.0e3 if term == "tint" else 0
     config.srgan.beta = 1.0 if term == "adversarial" else 0
     if term != "content":
         monkeypatch.setattr(
