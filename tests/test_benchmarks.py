@@ -11,13 +11,22 @@ from accelerate.state import AcceleratorState
 from torch import nn
 
 from benchmarks import __main__ as bench
-from benchmarks import account, attempts, machine, steps, timing, tools
+from benchmarks import (
+    account,
+    attempts,
+    machine,
+    quality,
+    steps,
+    timing,
+    tools,
+)
 from benchmarks.steps import Way, configuration
 from benchmarks.tutorial import Crops, PlainGenerator, loader
 from srgan_lib.data_lists import data_list
 from srgan_lib.experiments import RECORDS
 from srgan_lib.images import IMAGENET_MEAN, IMAGENET_STD, write_image
 from srgan_lib.models import Discriminator, Generator
+from srgan_lib.training import native_precision
 
 NETWORKS = ("srresnet", "srgan")
 
@@ -173,6 +182,27 @@ def test_every_way_can_be_timed_in_a_process_of_its_own():
     found = steps.time_ways(ways)
     assert [row["count"] for row in found.values()] == [2] * 4
     assert 0 <= found["ours"]["waiting"] < found["ours"]["seconds"]
+
+
+@pytest.mark.slow
+def test_attempts_are_timed_beside_ours():
+    names = ["PReLU as one interpolation"]
+    found = bench.with_attempts("srresnet", "smoke", names, rounds=1)
+    assert list(found) == ["ours", *names]
+    assert all(0 < row["seconds"] < 10 for row in found.values())
+
+
+@pytest.mark.slow
+def test_quality_compares_two_trainings(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = quality.quality("smoke", steps=3)
+    assert found["steps"] == 3
+    assert found["ours"]["precision"] == native_precision()
+    assert found["fp32"]["precision"] == "no"
+    assert found["ours"]["psnr"] == pytest.approx(
+        found["fp32"]["psnr"], abs=0.3
+    )
+    assert quality.quality("smoke", steps=3) == found  # kept, not repeated
 
 
 # --- counting and booking ----------------------------------------------------
