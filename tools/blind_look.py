@@ -1,0 +1,92 @@
+"""Which is sharper, SRResNet or SRGAN? Ten crops of Set14, without names.
+
+By hand: python tools/blind_look.py draw FOLDER writes 01.png to 10.png, each
+with the shipped networks' enlargements of one crop side by side, the order
+drawn, and key.json, which the judge must not see. Then
+python tools/blind_look.py count FOLDER left right ... takes ten answers and
+writes srgan_lib/records/blind_look.json, which chapter 9 shows.
+"""
+
+import datetime
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+from scipy.ndimage import uniform_filter
+
+from srgan_lib import inference
+from srgan_lib.data_lists import data_list
+from srgan_lib.experiments import RECORDS
+from srgan_lib.images import read_image, rgb_to_y, write_image
+from srgan_lib.training import write_json
+
+CROPS, HEIGHT, WIDTH, ZOOM, SEED = 10, 100, 130, 4, 0
+NETWORKS = ("srresnet", "srgan")
+
+
+def busiest(hr):
+    """Top and left of the window with the steepest slopes on average."""
+    slopes = np.hypot(*np.gradient(rgb_to_y(hr, quantize=False)))
+    means = uniform_filter(slopes, (HEIGHT, WIDTH))
+    inside = means[
+        HEIGHT // 2 : hr.shape[0] - HEIGHT // 2,
+        WIDTH // 2 : hr.shape[1] - WIDTH // 2,
+    ]
+    return map(int, np.unravel_index(inside.argmax(), inside.shape))
+
+
+def draw(folder):
+    """Write the pairs of pictures, and the key to them."""
+    generators = {name: inference.load_generator(name) for name in NETWORKS}
+    random = np.random.default_rng(SEED)
+    pairs = sorted(data_list("Set14"))
+    chosen = random.choice(len(pairs), CROPS, replace=False)
+    crops = []
+    for k, (hr_path, lr_path) in enumerate((pairs[i] for i in chosen), 1):
+        top, left = busiest(read_image(hr_path))
+        order = random.permutation(NETWORKS).tolist()
+        shown = []
+        for name in order:
+            sr = inference.upscale(generators[name], read_image(lr_path))
+            part = sr[top : top + HEIGHT, left : left + WIDTH]
+            shown.append(part.repeat(ZOOM, axis=0).repeat(ZOOM, axis=1))
+        gap = np.full((HEIGHT * ZOOM, 4 * ZOOM, 3), 255, np.uint8)
+        write_image(
+            folder / f"{k:02}.png",
+            np.concatenate([shown[0], gap, shown[1]], axis=1),
+        )
+        crops.append(
+            {
+                "image": hr_path.stem,
+                "box": [top, left, HEIGHT, WIDTH],
+                "left": order[0],
+                "right": order[1],
+            }
+        )
+    write_json(folder / "key.json", crops)
+
+
+def count(folder, answers):
+    """Join ten answers, left or right, with the key; write the record."""
+    crops = json.loads((folder / "key.json").read_text())
+    for crop, answer in zip(crops, answers, strict=True):
+        crop["sharper"] = crop[answer]
+    record = {
+        "date": datetime.date.today().isoformat(),
+        "set": "Set14",
+        "zoom": ZOOM,
+        "weights": {n: inference.provenance(n)["sha256"] for n in NETWORKS},
+        "crops": crops,
+    }
+    write_json(RECORDS / "blind_look.json", record)
+    for crop in crops:
+        print(crop["image"], crop["sharper"])
+
+
+if __name__ == "__main__":
+    task, target, *words = sys.argv[1:] or sys.exit(__doc__)
+    if task == "draw":
+        draw(Path(target))
+    else:
+        count(Path(target), words)
