@@ -232,6 +232,24 @@ def outline_of(reader, items=None):
             yield item.title, reader.get_destination_page_number(item)
 
 
+def test_what_a_page_cuts_off_is_found(browser):
+    page = browser.new_page(viewport={"width": 600, "height": 400})
+    page.set_content(
+        "<article id=a><style>mjx-math { display: block }</style>"
+        "<pre style='width: 9px; overflow: hidden'>long line</pre>"
+        "<pre>short</pre><mjx-math style='width: 700px'>wide</mjx-math>"
+        "<mjx-math style='width: 300px'><s style='margin-left: 500px;"
+        " display: block; width: 200px'>content</s></mjx-math>"
+        "<mjx-math style='width: 2px'>accent</mjx-math></article>"
+    )
+    assert page.evaluate(print_book.CUT_OFF) == [
+        "a: PRE, long line",
+        "a: MJX-MATH, wide",
+        "a: MJX-MATH, content",
+    ]
+    page.close()
+
+
 def test_pdf_is_the_whole_book(pdf, built_book):
     texts = [page.extract_text() for page in pdf.pages]
     outline = list(outline_of(pdf))

@@ -55,8 +55,14 @@ TITLES = """() => [...document.querySelectorAll("h1, h2, h3, h4, h5, h6")]
   .map((e) => e.innerText.replace(/\\s+/g, " ").trim())"""
 # What would be cut off: text wider than its box, and anything beyond the edge.
 CUT_OFF = """() => [...document.querySelectorAll("pre, table, img, mjx-math")]
-  .filter((e) => e.offsetParent && (e.scrollWidth > e.clientWidth + 1 &&
-    e.clientWidth || e.getBoundingClientRect().right > innerWidth + 1))
+  .filter((e) => {
+    const box = e.getBoundingClientRect();
+    const right = Math.max(box.right, box.left + e.scrollWidth);
+    // An accent reaches out of the box of its formula, and is seen.
+    const hides = e.tagName !== "MJX-MATH" &&
+      e.clientWidth && e.scrollWidth > e.clientWidth + 1;
+    return e.offsetParent && (hides || right > innerWidth + 1);
+  })
   .map((e) => `${e.closest("article")?.id}: ${e.tagName}, ` +
     (e.alt ?? e.textContent).trim().slice(0, 60))"""
 
