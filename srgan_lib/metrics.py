@@ -124,7 +124,8 @@ def _ssim(x, y, rows, columns):
     ]
     total = 0.0
     # Single precision suffices about the middle of the scale.
-    x, y = (image.astype(np.float32) - MIDDLE for image in (x, y))
+    single = {"dtype": np.float32, "casting": "same_kind"}  # in one pass
+    x, y = (np.subtract(image, MIDDLE, **single) for image in (x, y))
     # Strip by strip, so that the moments never leave the cache.
     for outs, ins, matrix in band_blocks(*rows, 1, 24, np.float32):
         a, b = x[ins], y[ins]
