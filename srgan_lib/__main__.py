@@ -255,8 +255,12 @@ def upscale_photographs(
         Path, typer.Option("-o", "--out", help="A folder; a file for one.")
     ],
     model: Annotated[
-        str | None, typer.Option(help="A name, a file or a run's folder.")
-    ] = None,
+        str,
+        typer.Option(
+            help="A name, a file or a run's folder. srgan invents likely "
+            "detail; srresnet is softer and does not."
+        ),
+    ] = "srgan",
     tile: Annotated[
         int | None, typer.Option(min=16, help="Pixels; else as memory allows.")
     ] = None,
@@ -269,7 +273,7 @@ def upscale_photographs(
     paths = photographs.find_photographs(inputs)
     outputs = photographs.plan_outputs(paths, out)
     accelerator = training.make_accelerator()
-    generator = inference.load_generator(model or default_model())
+    generator = inference.load_generator(model)
     generator = inference.Frugal(inference.fold_batch_norm(generator))
     generator.to(accelerator.device)
     if ensemble:
@@ -297,11 +301,6 @@ def upscale_photographs(
             faults.append(str(fault))
     if faults:
         raise UserError("\nsrgan: ".join(faults))
-
-
-def default_model():
-    """The shipped SRGAN; until there is one, the shipped SRResNet."""
-    return "srgan" if "srgan" in inference.shipped_names() else "srresnet"
 
 
 @app.command("export")

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from PIL import Image
 from tiny import Features, smooth_image, tiny_config, write_pictures
@@ -352,17 +353,19 @@ def test_what_is_no_photograph_is_refused(upscale, here):
     assert not (here / "out").exists()
 
 
-def test_without_a_model_the_shipped_weights_are_taken(
-    srgan, here, monkeypatch
-):
+def test_without_a_model_the_shipped_srgan_is_taken(srgan, here):
     write_image(here / "a.png", smooth_image(16, 12))
     code, out, _ = srgan("upscale", here / "a.png", "-o", here / "out")
     assert code == 0 and out.strip() == str(here / "out/a.png")
-    assert read_image(here / "out/a.png").shape == (64, 48, 3)
-    monkeypatch.setattr(inference, "WEIGHTS", here)
-    assert cli.default_model() == "srresnet"
-    (here / "srgan.safetensors").touch()
-    assert cli.default_model() == "srgan"
+    sr = read_image(here / "out/a.png")
+    lr = read_image(here / "a.png")
+    srresnets, srgans = (
+        inference.upscale(inference.load_generator(name), lr)
+        for name in ("srresnet", "srgan")
+    )
+    # Not equal: the command computes in bf16 where the processor does.
+    assert np.abs(sr - 1.0 * srgans).mean() < 0.5
+    assert np.abs(sr - 1.0 * srresnets).mean() > 1
 
 
 @pytest.mark.filterwarnings("ignore:.*legacy|.*will be removed")

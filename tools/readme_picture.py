@@ -1,4 +1,4 @@
-"""Draw README's picture from the runs of `quick`, after `make book`.
+"""Draw README's picture with the weights that come with the library.
 
 python tools/readme_picture.py: writes book/_static/readme.png, the same
 crop of a Bundled5 photograph by four methods, each pixel enlarged 3 x 3.
@@ -9,29 +9,27 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from srgan_lib.config import load_profile
 from srgan_lib.data_lists import data_list
-from srgan_lib.experiments import BICUBIC, run_experiments
 from srgan_lib.figures import cut
 from srgan_lib.images import read_image, write_image
+from srgan_lib.imresize import imresize
+from srgan_lib.inference import load_generator, upscale
 
 TARGET = Path(__file__).parents[1] / "book/_static/readme.png"
 NAME, BOX, ZOOM, LABEL = "chelsea", (80, 110, 84, 100), 3, 26
-METHODS = {
-    "bicubic": BICUBIC,
-    "SRResNet": "SRResNet-20",
-    "SRGAN": "SRResNet-20+SRGAN-20",
-}
 
 
 def main():
-    results = run_experiments(load_profile("quick"))
+    hr_path, lr_path = next(
+        pair for pair in data_list("Bundled5") if pair[0].stem == NAME
+    )
+    lr = read_image(lr_path)
     pictures = {
-        label: results[run].picture("Bundled5", NAME)
-        for label, run in METHODS.items()
+        "bicubic": imresize(lr, 4),
+        "SRResNet": upscale(load_generator("srresnet"), lr),
+        "SRGAN": upscale(load_generator("srgan"), lr),
+        "original": read_image(hr_path),
     }
-    hr_path = next(h for h, _ in data_list("Bundled5") if h.stem == NAME)
-    pictures["original"] = read_image(hr_path)
     cells = [
         cut(image, BOX).repeat(ZOOM, 0).repeat(ZOOM, 1)
         for image in pictures.values()
