@@ -80,11 +80,13 @@ def test_answers_are_joined_with_the_key(tool, tmp_path):
     look = tmp_path / "look"
     tool.draw(look)
     key = json.loads((look / "key.json").read_text())
-    answers = ["left"] * 9 + ["right"]
-    tool.count(look, answers)
+    tool.count(look, "l" * 9 + "r", "r" * 10, "me")
     record = json.loads((tmp_path / "records/blind_look.json").read_text())
-    named = [crop["sharper"] for crop in record["crops"]]
-    assert named == [crop["left"] for crop in key[:9]] + [key[9]["right"]]
+    sharper = [crop["sharper"] for crop in record["crops"]]
+    assert sharper == [crop["left"] for crop in key[:9]] + [key[9]["right"]]
+    nicer = [crop["nicer"] for crop in record["crops"]]
+    assert nicer == [crop["right"] for crop in key]
+    assert record["judge"] == "me"
     assert set(record["weights"]) == set(tool.NETWORKS)
     with pytest.raises(ValueError, match="zip"):
-        tool.count(look, answers[:9])
+        tool.count(look, "l" * 9, "l" * 10, "me")

@@ -2,9 +2,10 @@
 
 By hand: python tools/blind_look.py draw FOLDER writes 01.png to 10.png, each
 with the shipped networks' enlargements of one crop side by side, the order
-drawn, and key.json, which the judge must not see. Then
-python tools/blind_look.py count FOLDER left right ... takes ten answers and
-writes srgan_lib/records/blind_look.json, which chapter 9 shows.
+drawn, and key.json, which the judge must not see. The judge says of each
+which side is sharper, and which is nicer to look at: l or r. Then
+python tools/blind_look.py count FOLDER lrllrrlrll rrlrlllrlr JUDGE writes
+srgan_lib/records/blind_look.json, which chapter 9 shows; JUDGE: who looked.
 """
 
 import datetime
@@ -55,21 +56,23 @@ def draw(folder):
     write_json(folder / "key.json", crops)
 
 
-def count(folder, answers):
-    """Join ten answers, left or right, with the key; write the record."""
+def count(folder, sharper, nicer, judge):
+    """Join ten letters each, l or r, with the key; write the record."""
     crops = json.loads((folder / "key.json").read_text())
-    for crop, answer in zip(crops, answers, strict=True):
-        crop["sharper"] = crop[answer]
+    sides = {"l": "left", "r": "right"}
+    for crop, *letters in zip(crops, sharper, nicer, strict=True):
+        crop["sharper"], crop["nicer"] = (crop[sides[x]] for x in letters)
     record = {
         "date": datetime.date.today().isoformat(),
         "set": "Set14",
         "zoom": ZOOM,
+        "judge": judge,
         "weights": {n: inference.provenance(n)["sha256"] for n in NETWORKS},
         "crops": crops,
     }
     write_json(RECORDS / "blind_look.json", record)
     for crop in crops:
-        print(crop["image"], crop["sharper"])
+        print(crop["image"], crop["sharper"], crop["nicer"])
 
 
 if __name__ == "__main__":
@@ -77,4 +80,4 @@ if __name__ == "__main__":
     if task == "draw":
         draw(Path(target))
     else:
-        count(Path(target), words)
+        count(Path(target), *words)
