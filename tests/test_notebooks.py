@@ -104,7 +104,7 @@ def test_notebook_runs(name, built_book, colab, monkeypatch):
     first.source += "\nimport srgan_lib\nprint(srgan_lib.__file__)"
     NotebookClient(
         notebook,
-        timeout=300,
+        timeout=900,
         kernel_name="python3",
         resources={"metadata": {"path": str(folder)}},
     ).execute()

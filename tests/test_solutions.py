@@ -58,7 +58,7 @@ def test_chapter_and_solutions_run(path, empty_folder, monkeypatch):
     notebook.cells += map(nbformat.v4.new_code_cell, solutions(text))
     NotebookClient(
         notebook,
-        timeout=300,
+        timeout=900,
         kernel_name="python3",
         resources={"metadata": {"path": str(empty_folder)}},
     ).execute()
