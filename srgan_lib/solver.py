@@ -90,6 +90,18 @@ def close_step(accelerator, state, stage):
         update_ema(state.ema, network, state.step, stage.ema_decay)
 
 
+def shifted(images, step, shift):
+    """A window on (N, C, H, W), another one each step, `shift` smaller."""
+    # A network of strides looks harder at some pixels than at others, on a
+    # grid; what it cannot see there, or likes, the generator draws. Seen
+    # through a moving window no pixel has a fixed place in that grid.
+    if shift == 0:
+        return images
+    y, x = step % shift, step // shift % shift
+    height, width = (size - shift for size in images.shape[-2:])
+    return images[..., y : y + height, x : x + width]
+
+
 def srresnet_epoch(accelerator, state, batches, stage, total):
     """One epoch of SRResNet: the pixel loss alone.
 
@@ -135,10 +147,13 @@ def srgan_epoch(
 
         # 1. The generator: look right, and be taken for real.
         sr = state.generator(lr)
+        seen_sr, seen_hr = (
+            shifted(images, state.step, stage.shift) for images in (sr, hr)
+        )
         critic.requires_grad_(False)
         with accelerator.autocast():
-            adversarial = adversarial_loss(critic(sr).float())
-            terms = content_terms(features, sr, hr)
+            adversarial = adversarial_loss(critic(seen_sr).float())
+            terms = content_terms(features, seen_sr, seen_hr)
         critic.requires_grad_(True)
         pixel = pixel_loss(sr, hr, stage.pixel_loss)
         grid = grid_loss(sr, hr, hr.shape[-1] // lr.shape[-1])
@@ -158,7 +173,9 @@ def srgan_epoch(
         # 2. The discriminator: tell hr from sr, which is now a constant.
         # Both in one call, for a distributed wrapper wants one backward
         # pass for each forward pass.
-        real_logits, fake_logits = state.discriminator(hr, sr.detach())
+        real_logits, fake_logits = state.discriminator(
+            seen_hr, seen_sr.detach()
+        )
         d_loss = discriminator_loss(real_logits, fake_logits)
         d_norm = descend(
             accelerator, d_loss, state.discriminator, state.d_optimizer, stage
