@@ -47,6 +47,11 @@ def cut(image, box):
 
 def busiest(image, height, width):
     """The box of the crop with the steepest slopes: squares, on average."""
+    if height > image.shape[0] or width > image.shape[1]:
+        raise ValueError(
+            f"a crop of {height} x {width} pixels does not fit into "
+            f"{image.shape[0]} x {image.shape[1]}"
+        )
     slopes = sum(s**2 for s in np.gradient(rgb_to_y(image, quantize=False)))
     sums = np.pad(slopes, ((1, 0), (1, 0))).cumsum(axis=0).cumsum(axis=1)
     rows = sums[height:] - sums[:-height]

@@ -1,6 +1,5 @@
 """The tool that asks an eye, on a set and with networks of a second."""
 
-import hashlib
 import importlib.util
 import json
 from pathlib import Path
@@ -8,34 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny import tiny_config, write_pictures
+from tiny import ship, tiny_config, write_pictures
 
 from srgan_lib import data_lists, inference
-from srgan_lib.checkpoints import save_weights
 from srgan_lib.data_lists import ImageSet, data_list
 from srgan_lib.images import read_image
 from srgan_lib.models import Generator
 
 TOOL = Path(__file__).parents[1] / "tools" / "blind_look.py"
-
-
-def ship_random(folder, name, seed):
-    """Put weights of a tiny network where the shipped ones are."""
-    config = tiny_config()
-    torch.manual_seed(seed)
-    path = folder / f"{name}.safetensors"
-    architecture = {"scaling_factor": 4, "G": config.G}
-    save_weights(
-        path,
-        Generator(config),
-        half=True,
-        architecture=json.dumps(architecture),
-    )
-    record = {
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-        "architecture": architecture,
-    }
-    path.with_suffix(".json").write_text(json.dumps(record))
 
 
 @pytest.fixture
@@ -49,7 +28,9 @@ def tool(tmp_path, monkeypatch, one_thread):
     for folder in ("weights", "records"):
         (tmp_path / folder).mkdir()
     for seed, name in enumerate(module.NETWORKS):
-        ship_random(tmp_path / "weights", name, seed)
+        torch.manual_seed(seed)
+        path = tmp_path / "weights" / f"{name}.safetensors"
+        ship(path, Generator(tiny_config()))
     write_pictures(tmp_path / "pictures", [(120, 140)] * 11)
     pictures = ImageSet("test", 11, (tmp_path / "pictures",))
     monkeypatch.setitem(data_lists.SETS, "Set14", pictures)

@@ -126,6 +126,8 @@ def test_the_busiest_crop_is_found_by_trying_all():
     best = max(boxes, key=lambda box: cut(slopes, box).mean())
     assert figures.busiest(image, 6, 5) == best and best[1] >= 8
     assert figures.busiest(image, 20, 17) == (0, 0, 20, 17)
+    with pytest.raises(ValueError, match="21 x 5 pixels does not fit into 20"):
+        figures.busiest(image, 21, 5)
 
 
 @pytest.mark.parametrize("zoom", [0, -1, 1.5])

@@ -1,7 +1,6 @@
 """Loading a generator by name, and enlarging in one piece or in tiles."""
 
 import copy
-import hashlib
 import json
 import os
 import subprocess
@@ -12,7 +11,7 @@ import psutil
 import pytest
 import torch
 from safetensors.torch import save_file
-from tiny import smooth_image, tiny_config
+from tiny import ship, smooth_image, tiny_config
 from torch import nn
 
 from srgan_lib import inference
@@ -186,16 +185,7 @@ def shipped(tmp_path, monkeypatch):
     """The path of `mine`, weights that come with the library, in half."""
     monkeypatch.setattr(inference, "WEIGHTS", tmp_path)
     path = tmp_path / "mine.safetensors"
-    architecture = {"scaling_factor": 4, "G": tiny_config().G}
-    save_weights(
-        path,
-        random_generator(),
-        half=True,
-        architecture=json.dumps(architecture),
-    )
-    record = {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-    record["architecture"] = architecture
-    path.with_suffix(".json").write_text(json.dumps(record))
+    ship(path, random_generator())
     return path
 
 
