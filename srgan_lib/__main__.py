@@ -358,8 +358,8 @@ def opinion_sheet(
     print(f"{len(key['trials'])} questions about {len(key['images'])} images")
 
 
-@opinion_app.command("analyse")
-def opinion_analyse(
+@opinion_app.command("analyze")
+def opinion_analyze(
     files: Annotated[list[Path], typer.Argument(metavar="FILES...")],
     key: Annotated[Path, typer.Option(help="The .key.json of the sheet.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="A folder.")],
@@ -368,7 +368,7 @@ def opinion_analyse(
     """Say what the saved answers say: a table, a plot, and JSON."""
     from srgan_lib import opinion
 
-    result = opinion.analyse(opinion.read_key(key), files, incomplete)
+    result = opinion.analyze(opinion.read_key(key), files, incomplete)
     print(opinion.report(result))
     for path in opinion.write_result(out, result):
         print(path)

@@ -185,8 +185,8 @@ def receptive_margin(network):
 def fold_batch_norm(generator):
     """A copy with each batch norm made part of the convolution before it.
 
-    In eval mode a batch norm multiplies and adds fixed numbers, and so does
-    a convolution's last step: one can do both.
+    In eval mode a batch norm multiplies and adds fixed numbers; a convolution
+    with scaled weights and another bias does the same.
     """
     folded = copy.deepcopy(generator).eval()
     for block in folded.modules():

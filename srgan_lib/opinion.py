@@ -534,7 +534,7 @@ def win_counts(columns, shares, answers):
 # --- the analysis --------------------------------------------------------
 
 
-def analyse(key, paths, incomplete=False):
+def analyze(key, paths, incomplete=False):
     """All that the answers in these files say, as a dictionary for JSON."""
     records, left_out = read_answers(key, paths, incomplete)
     columns, values = tabulate(key, records)

@@ -367,7 +367,7 @@ def byte_batches(accelerator, dataset, epoch_batches):
     for numbers in epoch_batches:
         sides = dataset.batch(numbers[rank::processes])
         if accelerator.device.type == "cuda" and not sides[0].is_cuda:
-            # From pinned memory the copy runs beside the computation.
+            # From pinned memory the GPU copies while the program goes on.
             sides = [side.pin_memory() for side in sides]
         yield sides
 

@@ -478,7 +478,7 @@ def test_mean_scores_by_hand(tmp_path):
         write(tmp_path / "a.json", careful(key, "a")),
         write(tmp_path / "b.json", careful(key, "b", higher)),
     ]
-    result = opinion.analyse(key, paths)
+    result = opinion.analyze(key, paths)
     methods = result["methods"]
     assert methods["alpha"]["score"] == 3  # 2 and 4
     assert methods["alpha"]["scores"] == [0, 3, 0, 3, 0]
@@ -502,7 +502,7 @@ def test_pairs_by_hand(tmp_path):
     paths = [
         write(tmp_path / f"{k}.json", careful(key, f"r{k}")) for k in range(3)
     ]
-    result = opinion.analyse(key, paths)
+    result = opinion.analyze(key, paths)
     methods = result["methods"]
     assert list(methods) == ["alpha", "beta", "gamma"]
     assert [m["preferred"] for m in methods.values()] == [0, 0.5, 1]
@@ -528,7 +528,7 @@ def test_agreement_on_pairs_does_not_depend_on_the_order_of_methods(tmp_path):
             write(tmp_path / f"{k}.json", record)
             for k, record in enumerate(records)
         ]
-        alphas.append(opinion.analyse(key, paths)["alpha"])
+        alphas.append(opinion.analyze(key, paths)["alpha"])
     assert alphas[0] == pytest.approx(alphas[1]) and 0.4 < alphas[0] < 0.8
 
 
@@ -541,13 +541,13 @@ def test_raters_who_do_not_tell_the_anchors_apart_are_set_aside(
         write(tmp_path / "a.json", careful(key, "a")),
         write(tmp_path / "b.json", careful(key, "b", blind)),
     ]
-    result = opinion.analyse(key, paths)
+    result = opinion.analyze(key, paths)
     assert [r["counted"] for r in result["raters"]] == [True, False]
     assert [r["told_apart"] for r in result["raters"]] == [3, 0]
-    alone = opinion.analyse(key, paths[:1])
+    alone = opinion.analyze(key, paths[:1])
     assert result["methods"] == alone["methods"]
     with pytest.raises(UserError, match="b did not tell anchors apart"):
-        opinion.analyse(key, paths[1:])
+        opinion.analyze(key, paths[1:])
 
 
 @pytest.mark.parametrize(("right", "counted"), [(2, False), (3, True)])
@@ -566,7 +566,7 @@ def test_three_quarters_of_the_anchors_must_be_told_apart(
         write(tmp_path / "a.json", record),
         write(tmp_path / "b.json", careful(key, "b")),
     ]
-    first, _ = opinion.analyse(key, paths)["raters"]
+    first, _ = opinion.analyze(key, paths)["raters"]
     assert (first["told_apart"], first["of"]) == (right, 4)
     assert first["counted"] == counted
 
@@ -585,7 +585,7 @@ def test_missing_answers_are_missing_and_not_zero(tmp_path):
     paths = [
         write(tmp_path / "a.json", opinion.make_record(key, "a", answers))
     ]
-    result = opinion.analyse(key, paths, incomplete=True)
+    result = opinion.analyze(key, paths, incomplete=True)
     assert result["methods"]["alpha"]["score"] is None
     assert result["methods"]["beta"]["score"] == 3
     json.dumps(result, allow_nan=False)
@@ -606,7 +606,7 @@ def test_two_methods_that_are_one_do_not_differ(tmp_path):
             answers[trial] = fixed.get(method, int(rng.integers(2, 5)))
         record = opinion.make_record(key, f"r{rater}", answers)
         paths.append(write(tmp_path / f"{rater}.json", record))
-    tests = opinion.analyse(key, paths)["tests"]
+    tests = opinion.analyze(key, paths)["tests"]
     same = next(t for t in tests if (t["a"], t["b"]) == ("alpha", "beta"))
     assert same["low"] < 0 < same["high"]
     assert min(same["p_raters"], same["p_images"]) > 0.05
@@ -639,7 +639,7 @@ def test_a_study_from_the_shell(sheet, srgan, tmp_path):  # noqa: F811
     good = write(tmp_path / "good.json", careful(key))
     bad = write(tmp_path / "bad.json", careful(key, "r2") | {"rater": "r3"})
     code, out, _ = srgan(
-        *("opinion", "analyse", good, bad, "--key", key_path),
+        *("opinion", "analyze", good, bad, "--key", key_path),
         *("-o", tmp_path / "out"),
     )
     assert code == 0
@@ -657,8 +657,8 @@ def test_mistakes_are_told_in_one_line(sheet, srgan, tmp_path):  # noqa: F811
         (("sheet", tmp_path / "results", "-o", page), "--force"),
         (("sheet", tmp_path / "nothing", *out), "is no folder"),
         (("sheet", tmp_path, "--set", "Set6", *out), "no image set 'Set6'"),
-        (("analyse", page, "--key", page, *out), "cannot be read as a key"),
-        (("analyse", key, "--key", key, *out), "holds no answers"),
+        (("analyze", page, "--key", page, *out), "cannot be read as a key"),
+        (("analyze", key, "--key", key, *out), "holds no answers"),
     ):
         code, _, error = srgan("opinion", *arguments)
         assert code == 1 and one_line(error) and words in error

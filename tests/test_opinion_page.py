@@ -150,7 +150,7 @@ def test_scores_by_keyboard_closed_resumed_saved_analyzed(sit, tmp_path):
 
     _, left_out = opinion.read_answers(rater.key, [part, whole])
     assert left_out == [(str(part), "is incomplete (4 of 8 answers)")]
-    result = opinion.analyse(rater.key, [part, whole])
+    result = opinion.analyze(rater.key, [part, whole])
     scores = {m: f["score"] for m, f in result["methods"].items()}
     assert scores == {m: SCORES[m] for m in ("nearest", "alpha", "beta", "hr")}
 
@@ -163,7 +163,7 @@ def test_pairs_by_mouse_saved_analyzed(sit, tmp_path):
         assert rater.sees()[0] == "hr"  # the original, above the two
         rater.click(rater.wanted)
     path = rater.save("Save my answers", tmp_path)
-    result = opinion.analyse(rater.key, [path])
+    result = opinion.analyze(rater.key, [path])
     assert result["methods"]["beta"]["preferred"] == 1
     assert result["raters"][0]["told_apart"] == 2
 
@@ -174,7 +174,7 @@ def test_scores_by_mouse_saved_analyzed(sit, tmp_path):
     while rater.rates():
         rater.click(rater.wanted)
     path = rater.save("Save my answers", tmp_path)
-    found = opinion.analyse(rater.key, [path])["methods"]
+    found = opinion.analyze(rater.key, [path])["methods"]
     assert {m: found[m]["score"] for m in found} == {
         m: SCORES[m] for m in ("nearest", "alpha", "beta", "hr")
     }
@@ -190,7 +190,7 @@ def test_pairs_go_on_after_the_tab_was_closed(sit, tmp_path):
     assert rater.heading() == "Pair 4 of 4"
     rater.click(rater.wanted)
     path = rater.save("Save my answers", tmp_path)
-    result = opinion.analyse(rater.key, [path])
+    result = opinion.analyze(rater.key, [path])
     assert result["methods"]["beta"]["preferred"] == 1
 
 
@@ -199,7 +199,7 @@ def test_pairs_by_arrow_keys(sit, tmp_path):
     rater.button("Start").click()
     while rater.rates():
         rater.press(("ArrowLeft", "ArrowRight")[rater.wanted - 1])
-    result = opinion.analyse(
+    result = opinion.analyze(
         rater.key, [rater.save("Save my answers", tmp_path)]
     )
     assert result["methods"]["beta"]["preferred"] == 1
