@@ -196,7 +196,8 @@ def model_card(name, found):
     invents = (
         "Trained with an adversarial loss: it **invents** detail that looks "
         "likely and need not be true. Not for evidence, medicine, or "
-        "reading what cannot be read."
+        "reading what cannot be read. In busy texture what it invents can "
+        "look like dots or a mesh; chapters 8 and 9 show it."
         if found["network"] == "srgan"
         else "Trained on a pixel loss: where several originals are "
         "possible it shows their mean, which is soft."
