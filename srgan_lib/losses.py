@@ -273,6 +273,29 @@ def grid_loss(sr, hr, scale):
     return places.view(-1, scale * scale).var(dim=1, unbiased=False).mean()
 
 
+def mesh_loss(sr, hr, scale):
+    """Mean squared difference of sr and hr in where their slopes lie.
+
+    Slopes are squared differences of neighbors, down and across; each of the
+    scale x scale places of a cell has a share in them, 1 on average, over the
+    batch. A mesh that is bright here and dark there has no mean, but its
+    slopes lie at the same places. sr, hr: (N, 3, H, W) in [-1, 1].
+    """
+
+    def shares(images):
+        down = images[..., scale:, :] - images[..., scale - 1 : -1, :]
+        across = images[..., scale:] - images[..., scale - 1 : -1]
+        sums = [
+            F.pixel_unshuffle(slopes.square(), scale).mean(dim=(0, 2, 3))
+            for slopes in (down, across)
+        ]
+        sums = torch.stack(sums).unflatten(1, (3, scale * scale))
+        # A crop without any slope has equal shares, too.
+        return (sums + 1e-8) / (sums + 1e-8).mean(dim=-1, keepdim=True)
+
+    return (shares(sr) - shares(hr)).square().mean()
+
+
 def tint_loss(sr, hr):
     """Mean square, over crops and colors, of the mean error of a crop.
 

@@ -15,6 +15,7 @@ from srgan_lib.losses import (
     content_terms,
     discriminator_loss,
     grid_loss,
+    mesh_loss,
     pixel_loss,
     tint_loss,
 )
@@ -90,18 +91,6 @@ def close_step(accelerator, state, stage):
         update_ema(state.ema, network, state.step, stage.ema_decay)
 
 
-def shifted(images, step, shift):
-    """A window on (N, C, H, W), another one each step, `shift` smaller."""
-    # A network of strides looks harder at some pixels than at others, on a
-    # grid; what it cannot see there, or likes, the generator draws. Seen
-    # through a moving window no pixel has a fixed place in that grid.
-    if shift == 0:
-        return images
-    y, x = step % shift, step // shift % shift
-    height, width = (size - shift for size in images.shape[-2:])
-    return images[..., y : y + height, x : x + width]
-
-
 def srresnet_epoch(accelerator, state, batches, stage, total):
     """One epoch of SRResNet: the pixel loss alone.
 
@@ -147,21 +136,21 @@ def srgan_epoch(
 
         # 1. The generator: look right, and be taken for real.
         sr = state.generator(lr)
-        seen_sr, seen_hr = (
-            shifted(images, state.step, stage.shift) for images in (sr, hr)
-        )
         critic.requires_grad_(False)
         with accelerator.autocast():
-            adversarial = adversarial_loss(critic(seen_sr).float())
-            terms = content_terms(features, seen_sr, seen_hr)
+            adversarial = adversarial_loss(critic(sr).float())
+            terms = content_terms(features, sr, hr)
         critic.requires_grad_(True)
         pixel = pixel_loss(sr, hr, stage.pixel_loss)
-        grid = grid_loss(sr, hr, hr.shape[-1] // lr.shape[-1])
+        scale = hr.shape[-1] // lr.shape[-1]
+        grid = grid_loss(sr, hr, scale)
+        mesh = mesh_loss(sr, hr, scale)
         tint = tint_loss(sr, hr)
         content = (content_weights * terms).sum()
         loss = (
             stage.pixel_weight * pixel
             + stage.grid_weight * grid
+            + stage.mesh_weight * mesh
             + stage.tint_weight * tint
             + content
             + stage.beta * adversarial
@@ -173,9 +162,7 @@ def srgan_epoch(
         # 2. The discriminator: tell hr from sr, which is now a constant.
         # Both in one call, for a distributed wrapper wants one backward
         # pass for each forward pass.
-        real_logits, fake_logits = state.discriminator(
-            seen_hr, seen_sr.detach()
-        )
+        real_logits, fake_logits = state.discriminator(hr, sr.detach())
         d_loss = discriminator_loss(real_logits, fake_logits)
         d_norm = descend(
             accelerator, d_loss, state.discriminator, state.d_optimizer, stage
@@ -187,6 +174,8 @@ def srgan_epoch(
             "pixel_weighted": stage.pixel_weight * pixel.detach(),
             "grid_loss": grid.detach(),
             "grid_weighted": stage.grid_weight * grid.detach(),
+            "mesh_loss": mesh.detach(),
+            "mesh_weighted": stage.mesh_weight * mesh.detach(),
             "tint_loss": tint.detach(),
             "tint_weighted": stage.tint_weight * tint.detach(),
             "content_loss": terms.mean().detach(),

@@ -81,8 +81,7 @@ def test_course_and_paper_are_the_case_as_written():
         }
         assert (config.D.n_channels, config.D.n_blocks) == (64, 8)
         assert config.srgan.beta == 1e-3 and config.srgan.grid_weight == 0
-        assert config.srgan.shift == 0
-        assert config.srgan.tint_weight == 0
+        assert config.srgan.mesh_weight == config.srgan.tint_weight == 0
         for stage in (config.srresnet, config.srgan):
             assert (stage.batch_size, stage.crop_size) == (16, 96)
             assert (stage.learning_rate, stage.pixel_loss) == (1e-4, "mse")
@@ -111,7 +110,7 @@ def test_an_unknown_profile_lists_those_there_are():
     [
         ("colour", ["profile mine", "'colour'", "seed, scaling_factor"]),
         ("G.depth", ["mine: G", "'depth'", "n_channels, n_blocks"]),
-        ("srgan.betta", ["mine: srgan", "'betta'", "beta, d_pace, shift"]),
+        ("srgan.betta", ["mine: srgan", "'betta'", "beta, d_pace"]),
         ("runs.SRGAN-10.epoch", ["run SRGAN-10", "'epoch'", "epochs"]),
     ],
 )
@@ -172,7 +171,7 @@ def test_a_missing_key_is_named(changed, place, where):
             "one of efficientnet-lite0, vgg16-hed, vgg19",
         ),
         ("srgan.crop_size", 50, "crop_size must be a multiple of"),
-        ("srgan.crop_size", 32, "crop_size less shift must be 32 or more"),
+        ("srgan.crop_size", 28, "crop_size must be 32 or more"),
         ("runs", {}, "runs must be a table of runs"),
         ("runs", {"A": 5}, "run A must be a table of keys and values"),
         ("runs", {"../A": RUN}, "a run cannot be called '../A'"),

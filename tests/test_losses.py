@@ -24,6 +24,7 @@ from srgan_lib.losses import (
     discriminator_loss,
     grid_loss,
     load_features,
+    mesh_loss,
     pixel_loss,
     tint_loss,
 )
@@ -346,6 +347,32 @@ def test_a_grid_is_charged_and_what_has_no_grid_is_not():
     opposite = torch.tensor([1.0, -1.0]).view(2, 1, 1, 1)  # in two crops
     found = grid_loss(hr + opposite * dots, hr, 4)
     assert found == pytest.approx(0.15, rel=1e-4)
+
+
+def test_a_mesh_is_charged_though_its_mean_is_zero():
+    torch.manual_seed(0)
+    hr = 0.2 * torch.rand(4, 3, 96, 96) - 0.1
+    tile = torch.zeros(4, 4)
+    tile[1, 2] = 0.3
+    sign = torch.randint(0, 2, (4, 1, 12, 24)) * 2.0 - 1
+    sign = torch.cat([sign, -sign], dim=2)  # bright here, dark there
+    mesh = tile.repeat(24, 24) * F.interpolate(sign, scale_factor=4)
+    assert grid_loss(hr + mesh, hr, 4) < 1e-10
+    other = 0.4 * torch.rand(4, 3, 96, 96) - 0.2  # detail of another kind
+    assert mesh_loss(hr + mesh, hr, 4) > 100 * mesh_loss(other, hr, 4)
+    turned = (hr + mesh).flip(0)  # what hr has, too, is no mesh
+    assert mesh_loss(turned, hr + mesh, 4) < 1e-10
+
+
+def test_shares_of_slopes_by_hand():
+    """Columns 0 0 0 1: both slopes of a bright column, at places 3 and 0."""
+    hr = torch.arange(16.0).repeat(1, 3, 16, 1)  # as steep everywhere
+    bright = torch.tensor([0.0, 0, 0, 1]).repeat(1, 3, 16, 4)
+    # Across: shares of 2 at two columns of four, 0 at the others; down: 1.
+    assert mesh_loss(bright, hr, 4) == pytest.approx(0.5, rel=1e-3)
+    flat = torch.zeros(1, 3, 16, 16, requires_grad=True)
+    mesh_loss(flat, hr, 4).backward()
+    assert flat.grad.isfinite().all()
 
 
 def test_a_tint_is_charged_and_detail_is_not():

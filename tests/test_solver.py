@@ -1,4 +1,4 @@
-"""The two epochs: rates, averages, windows by hand; then, that they learn."""
+"""The two epochs: rates and averages by hand; then, that they learn."""
 
 import copy
 import math
@@ -14,7 +14,6 @@ from srgan_lib.losses import FrozenFeatures
 from srgan_lib.models import Generator
 from srgan_lib.solver import (
     learning_rate,
-    shifted,
     srgan_epoch,
     srresnet_epoch,
     update_ema,
@@ -126,24 +125,6 @@ def test_ema_by_hand():
     assert state["0.weight"].item() == 1  # never the other way round
     update_ema(ema, network, step=10**6, decay=0.9)
     assert found["0.weight"].item() == pytest.approx(9 / 11 * 0.9 + 0.1)
-
-
-# --- windows -------------------------------------------------------------
-
-
-def test_windows_visit_every_offset_and_leave_nothing_out():
-    images = torch.arange(100.0).view(1, 1, 10, 10)
-    windows = [shifted(images, step, 4) for step in range(16)]
-    assert all(window.shape == (1, 1, 6, 6) for window in windows)
-    corners = {window[0, 0, 0, 0].item() for window in windows}
-    assert corners == {10.0 * y + x for y in range(4) for x in range(4)}
-    assert torch.equal(shifted(images, 16, 4), windows[0])
-    torch.testing.assert_close(windows[6], images[..., 2:8, 1:7])
-
-
-def test_without_shift_the_window_is_all():
-    images = torch.rand(1, 3, 8, 8)
-    assert shifted(images, 5, 0) is images
 
 
 # --- SRResNet ------------------------------------------------------------
@@ -264,7 +245,7 @@ def test_figures_of_an_srgan_step(srgan, config):
     figures = epoch()[-1]
     assert set(figures) == {
         *("pixel_loss", "pixel_weighted", "grid_loss", "grid_weighted"),
-        *("tint_loss", "tint_weighted"),
+        *("mesh_loss", "mesh_weighted", "tint_loss", "tint_weighted"),
         *("content_loss", "content_weighted"),
         *("adversarial_loss", "adversarial_weighted"),
         *("generator_loss", "discriminator_loss", "D(real)", "D(fake)"),
@@ -280,6 +261,9 @@ def test_figures_of_an_srgan_step(srgan, config):
     assert f["grid_weighted"] == pytest.approx(
         stage.grid_weight * f["grid_loss"]
     )
+    assert f["mesh_weighted"] == pytest.approx(
+        stage.mesh_weight * f["mesh_loss"]
+    )
     assert f["tint_weighted"] == pytest.approx(
         stage.tint_weight * f["tint_loss"]
     )
@@ -291,6 +275,7 @@ def test_figures_of_an_srgan_step(srgan, config):
     assert f["generator_loss"] == pytest.approx(
         f["pixel_weighted"]
         + f["grid_weighted"]
+        + f["mesh_weighted"]
         + f["tint_weighted"]
         + f["content_weighted"]
         + f["adversarial_weighted"],
@@ -331,39 +316,15 @@ def test_each_turn_leaves_the_other_networks_gradients_alone(
     assert all(p.requires_grad for p in state.discriminator.parameters())
 
 
-def test_judge_and_features_see_the_same_moving_window(
-    srgan, config, batches, monkeypatch
-):
-    state, epoch = srgan
-    config.srgan.shift = 4
-    judged, compared = [], []
-    state.discriminator.register_forward_pre_hook(
-        lambda _, images: judged.append(images)
-    )
-    content_terms = solver.content_terms
-
-    def watched(features, sr, hr):
-        compared.append((sr.detach(), hr))
-        return content_terms(features, sr, hr)
-
-    monkeypatch.setattr(solver, "content_terms", watched)
-    epoch()
-    assert len(compared) == 5 and len(judged) == 10
-    for step, (sr, hr) in enumerate(compared):
-        (asked,), (real, fake) = judged[2 * step : 2 * step + 2]
-        assert torch.equal(hr, shifted(batches[step][1], step, 4))
-        assert torch.equal(real, hr)
-        assert torch.equal(asked, sr) and torch.equal(fake, sr)
-
-
 @pytest.mark.parametrize(
-    "term", ["pixel", "grid", "tint", "content", "adversarial"]
+    "term", ["pixel", "grid", "mesh", "tint", "content", "adversarial"]
 )
 def test_the_generator_feels_each_term(srgan, config, monkeypatch, term):
     """A loss that was detached would train nothing and say nothing."""
     _, epoch = srgan
     config.srgan.pixel_weight = 1.0 if term == "pixel" else 0
     config.srgan.grid_weight = 1.0e4 if term == "grid" else 0
+    config.srgan.mesh_weight = 1.0 if term == "mesh" else 0
     config.srgan.tint_weight = 1.0e3 if term == "tint" else 0
     config.srgan.beta = 1.0 if term == "adversarial" else 0
     if term != "content":
