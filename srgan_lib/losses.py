@@ -277,9 +277,9 @@ def mesh_loss(sr, hr, scale):
     """Mean squared difference of sr and hr in where their slopes lie.
 
     Slopes are squared differences of neighbors, down and across; each of the
-    scale x scale places of a cell has a share in them, 1 on average, over the
-    batch (of this process). A mesh that is bright here and dark there has no mean, but its
-    slopes lie at the same places. sr, hr: (N, 3, H, W) in [-1, 1].
+    scale x scale places of a cell has a share in them, 1 on average, over this
+    process's batch. A mesh that is bright here and dark there has no mean, but
+    its slopes lie at the same places. sr, hr: (N, 3, H, W) in [-1, 1].
     """
 
     def shares(images):
