@@ -290,7 +290,7 @@ def mesh_loss(sr, hr, scale):
             for slopes in (down, across)
         ]
         sums = torch.stack(sums).unflatten(1, (3, scale * scale))
-        # A crop without any slope has equal shares, too.
+        # A flat batch has equal shares, too.
         return (sums + 1e-8) / (sums + 1e-8).mean(dim=-1, keepdim=True)
 
     return (shares(sr) - shares(hr)).square().mean()
