@@ -7,6 +7,7 @@ browser and never resampled; the page's sr.css and sr.js do the rest.
 import base64
 import html
 import io
+import re
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -128,16 +129,33 @@ def slider(images, alt, zoom=2, box=None):
     return comparison("sr-slider", "sr-pane", images, alt, zoom, None)
 
 
+def difference(new, old, digits=2):
+    """new - old with its sign, of both figures as a table rounds them."""
+    change = round(new, digits) - round(old, digits)
+    text = f"{change:+.{digits}f}".replace("-", "−")
+    return text if text.strip("+−0.") else text[1:]
+
+
+def is_number(cell):
+    """Whether a table's cell holds a number, or a dash for none."""
+    return re.match(r"[*+<−–-]*(\.?\d|$)", cell) is not None
+
+
 class Table:
     """Rows under headings: MyST in the book, HTML in a notebook.
 
     name: to cite it by; numbers come formatted, as strings; best: {column:
-    "higher" or "lower"} sets the best number of a column in bold.
+    "higher" or "lower"} sets the best number of a column in bold. Names and
+    words stand to the left, columns of numbers to the right.
     """
 
     def __init__(self, headings, rows, name, caption, best=None):
         self.headings, self.name, self.caption = headings, name, caption
         self.rows = [[str(cell) for cell in row] for row in rows]
+        self.sides = ["left"] + [
+            "right" if all(is_number(row[k]) for row in self.rows) else "left"
+            for k in range(1, len(headings))
+        ]
         for column, better in (best or {}).items():
             self._embolden(column, better)
 
@@ -145,7 +163,7 @@ class Table:
         values = {}
         for k, row in enumerate(self.rows):
             try:
-                values[k] = float(row[column])
+                values[k] = float(row[column].replace("−", "-"))
             except ValueError:
                 continue
         if values:
@@ -156,7 +174,8 @@ class Table:
                     self.rows[k][column] = f"**{self.rows[k][column]}**"
 
     def _repr_markdown_(self):
-        lines = [self.headings, ["---", *["---:"] * (len(self.headings) - 1)]]
+        rules = {"left": ":---", "right": "---:"}
+        lines = [self.headings, [rules[side] for side in self.sides]]
         lines = ["| " + " | ".join(r) + " |" for r in [*lines, *self.rows]]
         return "\n".join(
             [
@@ -177,7 +196,10 @@ class Table:
                 else html.escape(c)
                 for c in cells
             )
-            inner = "".join(f"<{tag}>{text}</{tag}>" for text in texts)
+            inner = "".join(
+                f'<{tag} style="text-align:{side}">{text}</{tag}>'
+                for side, text in zip(self.sides, texts, strict=True)
+            )
             return f"<tr>{inner}</tr>"
 
         body = "".join(row(cells, "td") for cells in self.rows)

@@ -183,7 +183,7 @@ def test_a_table_in_the_book(table):
     assert table._repr_markdown_().splitlines() == [
         *("~~~{table} A & B", ":name: t", ""),
         "| run | PSNR | distance |",
-        "| --- | ---: | ---: |",
+        "| :--- | ---: | ---: |",
         "| bicubic | 28.4 | 0.5 |",
         "| SRGAN | **29.10** | - |",
         "| <b> | **29.10** | **0.25** |",
@@ -194,9 +194,33 @@ def test_a_table_in_the_book(table):
 def test_a_table_in_a_notebook(table):
     text = table._repr_html_()
     assert "<caption>A &amp; B</caption>" in text
-    assert "<b>29.10</b>" in text and "<td>&lt;b&gt;</td>" in text
-    cells = re.findall("<t[dh]>", text)
-    assert cells == ["<th>"] * 3 + ["<td>"] * 9
+    assert "<b>29.10</b>" in text and ">&lt;b&gt;</td>" in text
+    cells = re.findall('<(t[dh]) style="text-align:(left|right)"', text)
+    sides = ["left", "right", "right"]
+    assert cells == [(t, s) for t in ["th", *["td"] * 3] for s in sides]
+
+
+def test_words_stand_left_and_numbers_right():
+    rows = [
+        *(["1", "0.5", "yes", "**1,200**", "**29.1** / 0.8"],),
+        *(["2", "–", "3", "−0.5", "+1 dB"],),
+    ]
+    assert Table([*"abcde"], rows, "t", "c").sides == [
+        *("left", "right", "left", "right", "right")
+    ]
+    assert Table(["a", "b"], [], "t", "c").sides == ["left", "right"]
+
+
+@pytest.mark.parametrize(
+    ("new", "old", "digits", "text"),
+    [
+        *((28.796, 28.184, 2, "+0.62"), (0.4, 0.51, 2, "−0.11")),
+        *((0.4581, 0.4579, 3, "0.000"), (1.0, 1.001, 2, "0.00")),
+        (12, 9.6, 0, "+2"),
+    ],
+)
+def test_a_difference_is_that_of_the_rounded_figures(new, old, digits, text):
+    assert figures.difference(new, old, digits) == text
 
 
 # --- curves --------------------------------------------------------------

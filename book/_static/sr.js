@@ -6,16 +6,24 @@ function element(name, attributes, ...children) {
   return made;
 }
 
-/* The largest whole-number zoom, up to the declared one, that fits. */
+/* The largest zoom, up to the declared one, that fits and shows each pixel as
+   a square of whole pixels of the screen; less, but at least half of it, where
+   that brings two pictures side by side. */
 function fit(box) {
   const room = box.parentElement.clientWidth;
   if (!room) return; // folded away: called again when it opens
   const style = getComputedStyle(box);
   box.dataset.zoom ??= style.getPropertyValue("--zoom");
-  const fits = Math.floor(room / Number(style.getPropertyValue("--w")));
-  const zoom = Math.min(Number(box.dataset.zoom), fits);
-  box.style.setProperty("--zoom", Math.max(1, zoom));
-  box.classList.toggle("sr-shrunk", zoom < 1);
+  const width = Number(style.getPropertyValue("--w"));
+  const whole = (zoom) => Math.floor(zoom * devicePixelRatio) / devicePixelRatio;
+  let zoom = whole(Math.min(Number(box.dataset.zoom), room / width));
+  if (box.matches(".sr-cell:not(:only-child)")) {
+    const gap = parseFloat(getComputedStyle(box.parentElement).columnGap);
+    const half = whole((room - gap) / 2 / width);
+    if (half >= zoom / 2) zoom = Math.min(zoom, half);
+  }
+  box.style.setProperty("--zoom", zoom || 1);
+  box.classList.toggle("sr-shrunk", !zoom);
 }
 
 function slider(box) {
