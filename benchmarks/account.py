@@ -145,7 +145,7 @@ def account(network, profile="reference", warm=4, steps=3):
                 ),
             )
             for loss in (
-                *("grid_loss", "mesh_loss", "tint_loss"),
+                *("grid_loss", "mesh_loss", "tint_loss", "chroma_loss"),
                 *("adversarial_loss", "discriminator_loss"),
             ):
                 enter(marked(solver, loss, "losses/losses"))

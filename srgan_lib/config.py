@@ -122,6 +122,7 @@ SCHEMA = {
         "grid_weight": number(least=0),
         "mesh_weight": number(least=0),
         "tint_weight": number(least=0),
+        "chroma_weight": number(least=0),
         "content_weight": (
             lambda v: v == "calibrated" or number(above=0)[0](v),
             "a number above 0, or calibrated",

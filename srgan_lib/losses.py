@@ -304,6 +304,15 @@ def tint_loss(sr, hr):
     return (sr - hr).mean(dim=(2, 3)).square().mean()
 
 
+def chroma_loss(sr, hr):
+    """Mean squared error of color: of each channel, less the mean of all.
+
+    sr, hr: (N, 3, H, W) in [-1, 1].
+    """
+    error = sr - hr
+    return (error - error.mean(dim=1, keepdim=True)).square().mean()
+
+
 def content_terms(features, sr, hr):
     """Mean squared difference of the features, one term a layer: (L,)."""
     with torch.no_grad():

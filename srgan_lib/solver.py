@@ -12,6 +12,7 @@ from torch import nn, optim
 
 from srgan_lib.losses import (
     adversarial_loss,
+    chroma_loss,
     content_terms,
     discriminator_loss,
     grid_loss,
@@ -146,12 +147,14 @@ def srgan_epoch(
         grid = grid_loss(sr, hr, scale)
         mesh = mesh_loss(sr, hr, scale)
         tint = tint_loss(sr, hr)
+        chroma = chroma_loss(sr, hr)
         content = (content_weights * terms).sum()
         loss = (
             stage.pixel_weight * pixel
             + stage.grid_weight * grid
             + stage.mesh_weight * mesh
             + stage.tint_weight * tint
+            + stage.chroma_weight * chroma
             + content
             + stage.beta * adversarial
         )
@@ -178,6 +181,8 @@ def srgan_epoch(
             "mesh_weighted": stage.mesh_weight * mesh.detach(),
             "tint_loss": tint.detach(),
             "tint_weighted": stage.tint_weight * tint.detach(),
+            "chroma_loss": chroma.detach(),
+            "chroma_weighted": stage.chroma_weight * chroma.detach(),
             "content_loss": terms.mean().detach(),
             "content_weighted": content.detach(),
             "adversarial_loss": adversarial.detach(),

@@ -82,6 +82,7 @@ def test_course_and_paper_are_the_case_as_written():
         assert (config.D.n_channels, config.D.n_blocks) == (64, 8)
         assert config.srgan.beta == 1e-3 and config.srgan.grid_weight == 0
         assert config.srgan.mesh_weight == config.srgan.tint_weight == 0
+        assert config.srgan.chroma_weight == 0
         for stage in (config.srresnet, config.srgan):
             assert (stage.batch_size, stage.crop_size) == (16, 96)
             assert (stage.learning_rate, stage.pixel_loss) == (1e-4, "mse")

@@ -20,6 +20,7 @@ from srgan_lib.losses import (
     TruncatedVGG19,
     adversarial_loss,
     calibrate_content,
+    chroma_loss,
     content_terms,
     discriminator_loss,
     grid_loss,
@@ -384,6 +385,17 @@ def test_a_tint_is_charged_and_detail_is_not():
     assert tint_loss(hr + stripes, hr) < 1e-10
     opposite = torch.tensor([0.3, -0.3]).view(2, 1, 1, 1)  # in two crops
     assert tint_loss(hr + opposite, hr) == pytest.approx(0.09, rel=1e-4)
+
+
+def test_wrong_colors_are_charged_and_wrong_grays_are_not():
+    hr = torch.rand(2, 3, 8, 8) * 2 - 1
+    gray = torch.rand(2, 1, 8, 8)  # the same error in all three channels
+    assert chroma_loss(hr + gray, hr) < 1e-10
+    # Red off by .3: less the mean of .1, the errors are .2, -.1 and -.1.
+    red = torch.tensor([0.3, 0, 0]).view(3, 1, 1)
+    assert chroma_loss(hr + red, hr) == pytest.approx(0.02, rel=1e-4)
+    dots = torch.tensor([1.0, -1.0]).repeat(4)  # no tint, wrong all the same
+    assert chroma_loss(hr + red * dots, hr) == pytest.approx(0.02, rel=1e-4)
 
 
 def test_adversarial_losses_by_hand():

@@ -246,6 +246,7 @@ def test_figures_of_an_srgan_step(srgan, config):
     assert set(figures) == {
         *("pixel_loss", "pixel_weighted", "grid_loss", "grid_weighted"),
         *("mesh_loss", "mesh_weighted", "tint_loss", "tint_weighted"),
+        *("chroma_loss", "chroma_weighted"),
         *("content_loss", "content_weighted"),
         *("adversarial_loss", "adversarial_weighted"),
         *("generator_loss", "discriminator_loss", "D(real)", "D(fake)"),
@@ -267,6 +268,9 @@ def test_figures_of_an_srgan_step(srgan, config):
     assert f["tint_weighted"] == pytest.approx(
         stage.tint_weight * f["tint_loss"]
     )
+    assert f["chroma_weighted"] == pytest.approx(
+        stage.chroma_weight * f["chroma_loss"]
+    )
     assert f["adversarial_weighted"] == pytest.approx(
         stage.beta * f["adversarial_loss"]
     )
@@ -277,6 +281,7 @@ def test_figures_of_an_srgan_step(srgan, config):
         + f["grid_weighted"]
         + f["mesh_weighted"]
         + f["tint_weighted"]
+        + f["chroma_weighted"]
         + f["content_weighted"]
         + f["adversarial_weighted"],
         rel=1e-3,
@@ -317,7 +322,8 @@ def test_each_turn_leaves_the_other_networks_gradients_alone(
 
 
 @pytest.mark.parametrize(
-    "term", ["pixel", "grid", "mesh", "tint", "content", "adversarial"]
+    "term",
+    ["pixel", "grid", "mesh", "tint", "chroma", "content", "adversarial"],
 )
 def test_the_generator_feels_each_term(srgan, config, monkeypatch, term):
     """A loss that was detached would train nothing and say nothing."""
@@ -326,6 +332,7 @@ def test_the_generator_feels_each_term(srgan, config, monkeypatch, term):
     config.srgan.grid_weight = 1.0e4 if term == "grid" else 0
     config.srgan.mesh_weight = 1.0 if term == "mesh" else 0
     config.srgan.tint_weight = 1.0e3 if term == "tint" else 0
+    config.srgan.chroma_weight = 1.0e3 if term == "chroma" else 0
     config.srgan.beta = 1.0 if term == "adversarial" else 0
     if term != "content":
         monkeypatch.setattr(
