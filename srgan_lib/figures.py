@@ -141,6 +141,12 @@ def is_number(cell):
     return re.match(r"[*+<−–-]*(\.?\d|$)", cell) is not None
 
 
+def inline(text):
+    """MyST's bold and code as HTML."""
+    text = re.sub(r"\*\*(.+?)\*\*", r"<b>\1</b>", html.escape(text))
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", text)
+
+
 class Table:
     """Rows under headings: MyST in the book, HTML in a notebook.
 
@@ -190,21 +196,15 @@ class Table:
 
     def _repr_html_(self):
         def row(cells, tag):
-            texts = (
-                f"<b>{html.escape(c[2:-2])}</b>"
-                if c.startswith("**")
-                else html.escape(c)
-                for c in cells
-            )
             inner = "".join(
-                f'<{tag} style="text-align:{side}">{text}</{tag}>'
-                for side, text in zip(self.sides, texts, strict=True)
+                f'<{tag} style="text-align:{side}">{inline(cell)}</{tag}>'
+                for side, cell in zip(self.sides, cells, strict=True)
             )
             return f"<tr>{inner}</tr>"
 
         body = "".join(row(cells, "td") for cells in self.rows)
         return (
-            f"<table><caption>{html.escape(self.caption)}</caption>"
+            f"<table><caption>{inline(self.caption)}</caption>"
             f"<thead>{row(self.headings, 'th')}</thead>"
             f"<tbody>{body}</tbody></table>"
         )

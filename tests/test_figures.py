@@ -168,7 +168,7 @@ def table():
             ["<b>", "29.10", "0.25"],
         ],
         name="t",
-        caption="A & B",
+        caption="A & `B`",
         best={1: "higher", 2: "lower"},
     )
 
@@ -181,7 +181,7 @@ def test_the_best_figures_are_bold(table):
 
 def test_a_table_in_the_book(table):
     assert table._repr_markdown_().splitlines() == [
-        *("~~~{table} A & B", ":name: t", ""),
+        *("~~~{table} A & `B`", ":name: t", ""),
         "| run | PSNR | distance |",
         "| :--- | ---: | ---: |",
         "| bicubic | 28.4 | 0.5 |",
@@ -193,7 +193,7 @@ def test_a_table_in_the_book(table):
 
 def test_a_table_in_a_notebook(table):
     text = table._repr_html_()
-    assert "<caption>A &amp; B</caption>" in text
+    assert "<caption>A &amp; <code>B</code></caption>" in text
     assert "<b>29.10</b>" in text and ">&lt;b&gt;</td>" in text
     cells = re.findall('<(t[dh]) style="text-align:(left|right)"', text)
     sides = ["left", "right", "right"]
