@@ -9,6 +9,7 @@ import jupytext
 import pytest
 import yaml
 from book_fixtures import PROJECT, load
+from pybtex.database import parse_file
 
 CHAPTERS = sorted((PROJECT / "book").glob("*.md"))
 
@@ -22,6 +23,7 @@ with open("../count", "a") as file:
 
 
 fresh = load(PROJECT / "book/_ext/fresh.py")
+labels = load(PROJECT / "book/_ext/labels.py")
 
 
 # --- What makes a page stale
@@ -345,3 +347,16 @@ def test_every_module_is_in_the_reference():
     listed = re.findall(r"^.. automodule:: srgan_lib\.(\w+)$", text, re.M)
     modules = {p.stem for p in (PROJECT / "srgan_lib").glob("[!_]*.py")}
     assert sorted(listed) == sorted(modules)
+
+
+# --- The list of references
+
+
+def test_references_are_labeled_as_the_text_cites_them():
+    entries = parse_file(PROJECT / "book/references.bib").entries
+    found = {key: labels.label(entry) for key, entry in entries.items()}
+    assert found["keys1981"] == "Keys, 1981"
+    assert found["blau2018"] == "Blau and Michaeli, 2018"
+    assert found["ledig2017"] == "Ledig et al., 2017"
+    assert found["vanderwalt2014"] == "van der Walt et al., 2014"
+    assert len(set(found.values())) == len(found)  # no two alike
