@@ -136,6 +136,12 @@ def difference(new, old, digits=2):
     return text if text.strip("+−0.") else text[1:]
 
 
+def listed(words):
+    """Several words as a sentence has them: a, b and c."""
+    *most, last = words
+    return f"{', '.join(most)} and {last}" if most else last
+
+
 def is_number(cell):
     """Whether a table's cell holds a number, or a dash for none."""
     return re.match(r"[*+<−–-]*(\.?\d|$)", cell) is not None

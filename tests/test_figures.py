@@ -223,6 +223,12 @@ def test_a_difference_is_that_of_the_rounded_figures(new, old, digits, text):
     assert figures.difference(new, old, digits) == text
 
 
+def test_words_are_listed_as_a_sentence_has_them():
+    assert figures.listed(["a"]) == "a"
+    assert figures.listed(["a", "b"]) == "a and b"
+    assert figures.listed(["a", "b", "c"]) == "a, b and c"
+
+
 # --- curves --------------------------------------------------------------
 
 
