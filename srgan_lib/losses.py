@@ -289,9 +289,9 @@ def mesh_loss(sr, hr, scale):
             F.pixel_unshuffle(slopes.square(), scale).mean(dim=(0, 2, 3))
             for slopes in (down, across)
         ]
-        sums = torch.stack(sums).unflatten(1, (3, scale * scale))
-        # A flat batch has equal shares, too.
-        return (sums + 1e-8) / (sums + 1e-8).mean(dim=-1, keepdim=True)
+        # The little that is added gives a flat batch equal shares, too.
+        sums = torch.stack(sums).unflatten(1, (3, scale * scale)) + 1e-8
+        return sums / sums.mean(dim=-1, keepdim=True)
 
     return (shares(sr) - shares(hr)).square().mean()
 
@@ -305,7 +305,7 @@ def tint_loss(sr, hr):
 
 
 def chroma_loss(sr, hr):
-    """Mean squared error of color: of each channel, less the mean of all.
+    """Mean squared error of color: of each channel, less their mean.
 
     sr, hr: (N, 3, H, W) in [-1, 1].
     """

@@ -142,22 +142,19 @@ def srgan_epoch(
             adversarial = adversarial_loss(critic(sr).float())
             terms = content_terms(features, sr, hr)
         critic.requires_grad_(True)
-        pixel = pixel_loss(sr, hr, stage.pixel_loss)
         scale = hr.shape[-1] // lr.shape[-1]
-        grid = grid_loss(sr, hr, scale)
-        mesh = mesh_loss(sr, hr, scale)
-        tint = tint_loss(sr, hr)
-        chroma = chroma_loss(sr, hr)
-        content = (content_weights * terms).sum()
-        loss = (
-            stage.pixel_weight * pixel
-            + stage.grid_weight * grid
-            + stage.mesh_weight * mesh
-            + stage.tint_weight * tint
-            + stage.chroma_weight * chroma
-            + content
-            + stage.beta * adversarial
-        )
+        losses = {
+            "pixel": pixel_loss(sr, hr, stage.pixel_loss),
+            "grid": grid_loss(sr, hr, scale),
+            "mesh": mesh_loss(sr, hr, scale),
+            "tint": tint_loss(sr, hr),
+            "chroma": chroma_loss(sr, hr),
+        }
+        weighted = {k: stage[f"{k}_weight"] * v for k, v in losses.items()}
+        losses |= {"content": terms.mean(), "adversarial": adversarial}
+        weighted["content"] = (content_weights * terms).sum()
+        weighted["adversarial"] = stage.beta * adversarial
+        loss = sum(weighted.values())
         g_norm = descend(
             accelerator, loss, state.generator, state.g_optimizer, stage
         )
@@ -173,20 +170,8 @@ def srgan_epoch(
 
         close_step(accelerator, state, stage)
         yield {
-            "pixel_loss": pixel.detach(),
-            "pixel_weighted": stage.pixel_weight * pixel.detach(),
-            "grid_loss": grid.detach(),
-            "grid_weighted": stage.grid_weight * grid.detach(),
-            "mesh_loss": mesh.detach(),
-            "mesh_weighted": stage.mesh_weight * mesh.detach(),
-            "tint_loss": tint.detach(),
-            "tint_weighted": stage.tint_weight * tint.detach(),
-            "chroma_loss": chroma.detach(),
-            "chroma_weighted": stage.chroma_weight * chroma.detach(),
-            "content_loss": terms.mean().detach(),
-            "content_weighted": content.detach(),
-            "adversarial_loss": adversarial.detach(),
-            "adversarial_weighted": stage.beta * adversarial.detach(),
+            **{f"{k}_loss": v.detach() for k, v in losses.items()},
+            **{f"{k}_weighted": v.detach() for k, v in weighted.items()},
             "generator_loss": loss.detach(),
             "discriminator_loss": d_loss.detach(),
             "D(real)": real_logits.detach().sigmoid().mean(),

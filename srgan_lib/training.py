@@ -201,18 +201,16 @@ def noticed_signals():
 
 def mean_figures(accelerator, figures):
     """A step's figures as numbers: their means over the processes."""
-    figures = {key: float(value) for key, value in figures.items()}
-    if accelerator.num_processes == 1:
-        return figures
-    mine = torch.tensor(
-        [*figures.values()], dtype=torch.float64, device=accelerator.device
-    )
-    means = accelerator.reduce(mine, "mean").tolist()
-    return dict(zip(figures, means, strict=True))
+    # All in one tensor, for a GPU is waited for at each number asked of it.
+    mine = {k: v for k, v in figures.items() if isinstance(v, torch.Tensor)}
+    means = accelerator.reduce(torch.stack([*mine.values()]), "mean")
+    return figures | dict(zip(mine, means.tolist(), strict=True))
 
 
 def agreed_signal(accelerator, signals):
     """The number of a signal that any process has seen; 0 if none has."""
+    if accelerator.num_processes == 1:
+        return signals[0] if signals else 0
     # All stop after the same step, or one would wait for the others for ever.
     mine = torch.tensor([*signals, 0][:1], device=accelerator.device)
     return int(accelerator.gather(mine).max())
@@ -363,9 +361,9 @@ def load_batches(accelerator, dataset, epoch_batches, waits):
 
 def byte_batches(accelerator, dataset, epoch_batches):
     """This process's part of each batch as uint8, where the images are."""
-    rank, processes = accelerator.process_index, accelerator.num_processes
+    rank, count = accelerator.process_index, accelerator.num_processes
     for numbers in epoch_batches:
-        sides = dataset.batch(numbers[rank::processes])
+        sides = dataset.batch(numbers[rank::count])
         if accelerator.device.type == "cuda" and not sides[0].is_cuda:
             # From pinned memory the GPU copies while the program goes on.
             sides = [side.pin_memory() for side in sides]
@@ -457,11 +455,11 @@ class Run:
                 f"{len(self.dataset)} crops do not fill one batch of "
                 f"{self.stage.batch_size}; add training images."
             )
-        processes = self.accelerator.num_processes
-        if self.stage.batch_size % processes:
+        count = self.accelerator.num_processes
+        if self.stage.batch_size % count:
             raise UserError(
                 f"{self.network}: batch_size {self.stage.batch_size} cannot "
-                f"be shared evenly by {processes} processes; change one of "
+                f"be shared evenly by {count} processes; change one of "
                 "the two."
             )
         self.state = build_state(self.accelerator, config, self.network, start)
@@ -650,12 +648,14 @@ class Run:
         if self.accelerator.is_main_process:
             record = {"step": self.state.step, "epoch": self.epoch}
             record["seconds"] = self.elapsed()
+            generator = self.final_generator()
             if val_pairs:
-                record["psnr"] = validate(self.final_generator(), val_pairs)
+                record["psnr"] = validate(generator, val_pairs)
             self.append("validation.jsonl", record)
             self.validation.append(record)
             if self.epoch in snapshots:
-                self.save_generator(f"weights-{self.epoch}.safetensors")
+                file = f"weights-{self.epoch}.safetensors"
+                self.save_generator(file, generator)
         self.save()
 
     def final_generator(self):
@@ -672,10 +672,10 @@ class Run:
         )
         return measure_batch_norm(plain, self.dataset)
 
-    def save_generator(self, file):
+    def save_generator(self, file, generator):
         save_weights(
             self.folder / file,
-            self.final_generator(),
+            generator,
             architecture=json.dumps(
                 {
                     "scaling_factor": self.config.scaling_factor,
@@ -687,7 +687,7 @@ class Run:
     def finish(self):
         """Write the weights, and say that the run is whole."""
         if self.accelerator.is_main_process:
-            self.save_generator("weights.safetensors")
+            self.save_generator("weights.safetensors", self.final_generator())
             self.describe("finished")
         self.accelerator.wait_for_everyone()
 
