@@ -84,7 +84,8 @@ def test_the_provenance_tells_where_weights_come_from(tool, run, tmp_path):
     (leg,) = found["legs"]
     assert leg["key"] == leg["run"] == "first" and leg["steps"] == 6
     assert leg["hardware"]["torch"] == torch.__version__
-    assert re.fullmatch(r"\d+\.\d+\.\d+, commit \S+", found["shipped_with"])
+    for code in leg["code"], found["shipped_with"]:
+        assert re.fullmatch(r"\d+\.\d+\.\d+, commit \S+", code)
     assert found["judge"] == Features.name
     assert 5 < found["metrics"]["Tiny"]["psnr"] < 50
     assert abs(found["half_precision_costs_db"]["Tiny"]) < 0.01

@@ -48,8 +48,10 @@ def read_description(folder):
 def with_earlier(description, folder):
     """A run and the runs it goes on from, first one first.
 
-    Each stands beside it, in a folder of its name.
+    Each stands beside it, in a folder of its name, in the checkout whose code
+    trained it.
     """
+    description.code = code_version(folder)
     start = description.settings.runs[description.run].start
     if not start:
         return [description]
@@ -108,11 +110,12 @@ def measure(generator, sets, scale, features):
     return figures, costs
 
 
-def code_version():
-    """The library's version, and the commit of its project."""
-    command = ["git", "-C", PROJECT, "describe", "--always", "--dirty"]
-    found = subprocess.run(command, capture_output=True, text=True, check=True)
-    return f"{srgan_lib.__version__}, commit {found.stdout.strip()}"
+def code_version(folder=PROJECT):
+    """The version of the library, and the commit of a folder's checkout."""
+    command = ["git", "-C", folder, "describe", "--always", "--dirty"]
+    found = subprocess.run(command, capture_output=True, text=True)
+    commit = found.stdout.strip() or "unknown"  # no checkout
+    return f"{srgan_lib.__version__}, commit {commit}"
 
 
 def last_answers(folder):
@@ -145,6 +148,7 @@ def provenance(runs, judge, figures, costs):
             {
                 "run": leg.run,
                 "key": leg.key,
+                "code": leg.code,
                 "steps": leg.steps,
                 "hours": leg.seconds / 3600,
                 "hardware": leg.environment,

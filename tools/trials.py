@@ -5,6 +5,9 @@ which chapter 7 shows; trials that stand in it are not made again. Chosen on
 PhotosVal and BSDSVal, which no network here has seen; the test sets are not
 looked at. The learning rate of each trial falls to zero at its end, as that
 of the long run does.
+
+`longer`, in the same record, was written by hand: the first 2,000 steps of
+the long run, which was begun with either loss.
 """
 
 import copy
