@@ -1,6 +1,7 @@
 """The book's machinery, and what every chapter must keep to."""
 
 import importlib.metadata
+import json
 import re
 import time
 from types import SimpleNamespace
@@ -360,3 +361,35 @@ def test_references_are_labeled_as_the_text_cites_them():
     assert found["ledig2017"] == "Ledig et al., 2017"
     assert found["vanderwalt2014"] == "van der Walt et al., 2014"
     assert len(set(found.values())) == len(found)  # no two alike
+
+
+# --- Published figures
+
+
+def test_published_figures_are_whole_and_as_the_text_says():
+    """Chapter 9 tells in words how the opinions are ordered."""
+    path = PROJECT / "srgan_lib/records/published.json"
+    paper = json.loads(path.read_text())
+    entry = parse_file(PROJECT / "book/references.bib").entries[paper["cite"]]
+    assert labels.label(entry) == "Ledig et al., 2017"
+    figures = paper["figures"]
+    for name in ("bicubic", *paper["training"]):
+        assert list(figures[name]) == paper["sets"]
+    for sets in figures.values():
+        for found in sets.values():
+            assert list(found) == ["psnr", "ssim_daala", "mos"]
+            assert 25 < found["psnr"] < 33
+            assert 0.6 < found["ssim_daala"] < 1 <= found["mos"] <= 5
+    opinions = {
+        s: {n: f[s]["mos"] for n, f in figures.items() if s in f}
+        for s in paper["sets"]
+    }
+    best = {s: max(found, key=found.get) for s, found in opinions.items()}
+    for test_set, name in best.items():
+        known = [
+            f[test_set]["psnr"] for f in figures.values() if test_set in f
+        ]
+        assert figures[name][test_set]["psnr"] < max(known)
+    third, second, first = sorted(opinions["Set5"].values())[-3:]
+    assert round(first - second, 2) == 0.01 < round(second - third, 2)
+    assert best["Set14"] != best["Set5"]
