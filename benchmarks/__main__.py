@@ -9,6 +9,8 @@ import functools
 import shutil
 import sys
 
+from accelerate import PartialState
+
 from benchmarks import attempts, machine, tools
 from benchmarks.account import account
 from benchmarks.quality import quality
@@ -65,9 +67,10 @@ def steps(network, profile, rounds=3):
     }
     for measure in sorted(measures, key=MEASURES.index):
         one = frozenset([measure])
-        rest = way(measures - one, workers=workers, rounds=1)
         ways[f"only {measure}"] = way(one, workers=workers, **brief)
-        ways[f"without {measure}"] = rest
+        ways[f"without {measure}"] = way(
+            measures - one, workers=workers, rounds=1
+        )
     return {
         "workers": workers,
         "by workers": by_workers,
@@ -76,11 +79,19 @@ def steps(network, profile, rounds=3):
 
 
 def with_attempts(network, profile, names, rounds=3):
-    """Ours, and what was tried on top of it and not kept."""
+    """Ours, and ours with each of these changes."""
     ways = {"ours": ours(network, profile, rounds=rounds)}
     for name in names:
         ways[name] = ours(network, profile, rounds=rounds, attempt=name)
     return time_ways(ways)
+
+
+def tried(profile):
+    """What was tried and not kept; what each saving of SRGAN's gives."""
+    return {
+        "srresnet": with_attempts("srresnet", profile, attempts.PRELUS),
+        "srgan": with_attempts("srgan", profile, attempts.UNDONE),
+    }
 
 
 def compiled(profile):
@@ -101,9 +112,7 @@ SECTIONS = {
     "limits": lambda profile: machine.limits(),
     "operations": machine.operations,
     "steps": each_network(steps),
-    "tried": lambda profile: with_attempts(
-        "srresnet", profile, attempts.PRELUS
-    ),
+    "tried": tried,
     "compiled": compiled,
     # Where freed memory is kept, which would change what comes after.
     "account": each_network(functools.partial(alone, account)),
@@ -151,11 +160,24 @@ def show(value, indent=0):
     return [f"{value:,.4g}" if isinstance(value, float) else str(value)]
 
 
+def shares(record):
+    """Lines: how near our steps come to the rate of a matrix product."""
+    for network in NETWORKS:
+        row = record["steps"][network]["ways"]["ours"]
+        rate = record["operations"][network] / row["seconds"]
+        yield f"{network}: {rate / row['matrix']:.0%} of a matrix product"
+
+
 def main(names=(), profile="reference", path=RECORD):
     """Measure some sections, or all of SECTIONS, into the record.
 
     A new record waits in runs/ until it is whole, as chapter 14 needs it.
     """
+    if (device := PartialState().device).type != "cpu":
+        sys.exit(
+            f"This measures a processor, but training takes {device} here; "
+            "CUDA_VISIBLE_DEVICES= hides a GPU."
+        )
     for name in names:
         if name not in SECTIONS | ON_REQUEST:
             sys.exit(
@@ -169,12 +191,16 @@ def main(names=(), profile="reference", path=RECORD):
         (r for r in found if r.get("machine") == here), {"machine": here}
     )
     record["images"] = configuration().train_sets[0]
+    made = record.setdefault("made", {})  # when each section was measured
     for name in names or SECTIONS:
         print(f"== {name}", flush=True)
         record[name] = (SECTIONS | ON_REQUEST)[name](profile)
-        record["date"] = datetime.date.today().isoformat()
+        now = datetime.datetime.now(datetime.UTC)
+        made[name] = f"{now:%Y-%m-%d %H:%M}"
         write_json(begun, record)
         print(*show(record[name]), sep="\n", flush=True)
+        if name == "steps" and "operations" in record:
+            print(*shares(record), sep="\n", flush=True)
     if lacking := [name for name in SECTIONS if name not in record]:
         print(f"{begun} lacks {', '.join(lacking)}; chapter 14 waits for it.")
     else:

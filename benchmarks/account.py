@@ -6,7 +6,6 @@ the forward operation that it undoes, and so belongs to the same part.
 """
 
 import contextlib
-import tempfile
 from collections import defaultdict
 from unittest import mock
 
@@ -14,8 +13,8 @@ import torch
 from torch import nn, profiler
 from torch.autograd import DeviceType
 
-from benchmarks.steps import configuration, decode, images_of
-from srgan_lib import models, solver, training
+from benchmarks.steps import configuration, fresh_run, images_of
+from srgan_lib import models, solver
 
 MARK, STEP = "part: ", "step"
 BACKWARD = "autograd::engine::evaluate_function: "
@@ -109,15 +108,9 @@ def sums(events):
 def account(network, profile="reference", warm=4, steps=3):
     """One training step of the library: seconds by part and direction."""
     config = configuration(profile)
-    name = next(n for n, r in config.runs.items() if r.network == network)
-    config.runs[name].start = None
-    pairs = images_of(config)
     with contextlib.ExitStack() as stack:
         enter = stack.enter_context
-        run = training.Run(
-            config, name, enter(tempfile.TemporaryDirectory()), pairs
-        )
-        decode(run.dataset)
+        run = enter(fresh_run(config, network, images_of(config)))
         mark_modules(run.state.generator, lambda: "generator")
         enter(
             marked(models, "convolve_shuffled", "generator.tail/convolution")

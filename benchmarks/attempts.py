@@ -1,7 +1,9 @@
-"""What was tried to make a training step faster, and was not kept."""
+"""What was tried on top of ours and not kept; and ours, a saving undone."""
 
 import torch
 from torch import nn
+
+from srgan_lib import training
 
 
 class LerpPReLU(nn.PReLU):
@@ -34,8 +36,8 @@ class OwnPReLU(nn.PReLU):
         return OwnGradient.apply(x, self.weight)
 
 
-def replace_prelu(generator, kind):
-    for module in generator.modules():
+def replace_prelu(network, kind):
+    for module in network.modules():
         if type(module) is nn.PReLU:
             module.__class__ = kind
 
@@ -46,9 +48,53 @@ PRELUS = {
 }
 
 
-def apply(attempt, generator):
-    """Make the change of that name to a generator; none if it is None."""
+def keep_inputs(run):
+    """Let no activation of the discriminator overwrite its input."""
+    for module in run.state.discriminator.modules():
+        if isinstance(module, nn.LeakyReLU):
+            module.inplace = False
+
+
+def differentiate_targets(run):
+    """Compute the features of hr with a gradient, which nobody asks for."""
+    forward = run.features.forward
+
+    @torch.enable_grad()
+    def with_gradient(images):
+        if not images.requires_grad:
+            images = images.detach().requires_grad_()
+        return forward(images)
+
+    run.features.forward = with_gradient
+
+
+def differentiate_asked(run):
+    """Compute gradients of the discriminator's weights when it is asked."""
+    discriminator = run.state.discriminator
+    discriminator.requires_grad_ = lambda needed: discriminator
+
+
+def widen_features(run):
+    """Let the content network compute in 32 bits."""
+    device = run.accelerator.device.type
+    run.features.forward = torch.autocast(device, enabled=False)(
+        run.features.forward
+    )
+
+
+UNDONE = {  # savings of an SRGAN step, each of them undone
+    "activations not in place": keep_inputs,
+    "gradient of the features of hr": differentiate_targets,
+    "gradients of the asked discriminator": differentiate_asked,
+    "content network in fp32": widen_features,
+}
+
+
+def apply(attempt, run):
+    """Make the change of that name to a run; none if it is None."""
     if attempt == "torch.compile":
-        generator.compile()
+        training.compile_networks(run.accelerator, run.state)
+    elif attempt in PRELUS:
+        replace_prelu(run.state.generator, PRELUS[attempt])
     elif attempt is not None:
-        replace_prelu(generator, PRELUS[attempt])
+        UNDONE[attempt](run)

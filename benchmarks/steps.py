@@ -20,7 +20,7 @@ from accelerate import PartialState
 from tqdm import tqdm
 
 from benchmarks import attempts, tutorial
-from benchmarks.timing import summary
+from benchmarks.timing import matrix_rate, summary
 from srgan_lib import training
 from srgan_lib.config import load_profile
 from srgan_lib.data_lists import data_list, is_present
@@ -84,21 +84,25 @@ def worker_counts():
     return [0, *(2**k for k in range(8) if 2**k <= most)]
 
 
+@contextlib.contextmanager
+def fresh_run(config, network, pairs):
+    """The library's run of a network at its beginning, thrown away after."""
+    name = next(n for n, r in config.runs.items() if r.network == network)
+    with tempfile.TemporaryDirectory() as folder:
+        run = training.Run(config, name, folder, pairs)
+        decode(run.dataset)
+        yield run
+
+
 def library_steps(way, config, pairs):
     """Ours: yields the seconds each step waited for its data."""
-    name = next(
-        n for n, run in config.runs.items() if run.network == way.network
-    )
-    config.runs[name].start = None
     with contextlib.ExitStack() as stack:
         if "bf16" not in way.measures:
             stack.enter_context(
                 mock.patch.object(training, "native_precision", lambda: "no")
             )
-        folder = stack.enter_context(tempfile.TemporaryDirectory())
-        run = training.Run(config, name, folder, pairs)
-        decode(run.dataset)
-        attempts.apply(way.attempt, run.state.generator)
+        run = stack.enter_context(fresh_run(config, way.network, pairs))
+        attempts.apply(way.attempt, run)
         for figures in run.epoch_figures():
             yield figures["data_seconds"]
 
@@ -188,7 +192,10 @@ def tutorial_steps(way, config, pairs):
 
 
 def time_steps(way):
-    """Seconds of each step, and of each step's wait for data (ours alone)."""
+    """Seconds of each step, and of each step's wait for data (ours alone);
+    the rates of a matrix product right before and after the steps."""
+    kind = torch.bfloat16 if "bf16" in way.measures else torch.float32
+    rates = [matrix_rate(kind)]
     torch.manual_seed(0)
     config = configuration(way.profile)
     pairs = images_of(config)
@@ -202,7 +209,8 @@ def time_steps(way):
             times.append(time.perf_counter() - begin)
             waits.append(wait if way.library else 0)
     steps.close()
-    return times, waits
+    rates.append(matrix_rate(kind))
+    return times, waits, rates
 
 
 def processes():
@@ -227,8 +235,7 @@ def alone(function, *arguments):
 
 def time_ways(ways):
     """{label: Way} by turns -> {label: summary}."""
-    times = {label: [] for label in ways}
-    waits = {label: [] for label in ways}
+    found = {label: ([], [], []) for label in ways}
     most = max(way.rounds for way in ways.values())
     turns = [
         label
@@ -238,12 +245,13 @@ def time_ways(ways):
     ]
     with processes() as pool:
         for label in tqdm(turns, "training steps", file=sys.stdout):
-            found = pool.submit(time_steps, ways[label]).result()
-            times[label] += found[0]
-            waits[label] += found[1]
+            turn = pool.submit(time_steps, ways[label]).result()
+            for so_far, new in zip(found[label], turn, strict=True):
+                so_far += new
     results = {}
-    for label, way in ways.items():
-        results[label] = summary(times[label])
-        if way.library:
-            results[label]["waiting"] = statistics.median(waits[label])
+    for label, (times, waits, rates) in found.items():
+        results[label] = summary(times)
+        results[label]["matrix"] = statistics.median(rates)
+        if ways[label].library:
+            results[label]["waiting"] = statistics.median(waits)
     return results

@@ -3,6 +3,7 @@
 import time
 
 import numpy as np
+import torch
 
 
 def summary(seconds):
@@ -10,6 +11,15 @@ def summary(seconds):
     low, middle, high = np.percentile(seconds, (25, 50, 75)).tolist()
     count = len(seconds)
     return {"seconds": middle, "low": low, "high": high, "count": count}
+
+
+def matrix_rate(kind, size=4096):
+    """Operations a second of a large matrix product, at this moment."""
+    a = torch.rand(size, size).to(kind)
+    a @ a  # warms up
+    begin = time.perf_counter()
+    a @ a
+    return 2 * size**3 / (time.perf_counter() - begin)
 
 
 def by_turns(functions, rounds=5, patience=10):

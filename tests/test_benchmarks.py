@@ -1,8 +1,10 @@
 """The benchmarks measure what they say, and compare like with like."""
 
+import contextlib
 import json
 import random
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -59,6 +61,11 @@ def test_functions_take_turns_after_a_warm_up():
     )
     assert calls == [*"ab", *"ab", *"ab", *"ab"]
     assert {n: found[n]["count"] for n in names} == {"a": 3, "b": 3}
+
+
+def test_a_matrix_product_has_a_rate():
+    for kind in (torch.bfloat16, torch.float32):
+        assert 1e6 < timing.matrix_rate(kind, size=64) < 1e16
 
 
 def test_what_takes_long_is_called_once():
@@ -169,6 +176,56 @@ def test_attempts_at_prelu_compute_prelu(kind):
         torch.testing.assert_close(plain, tried)
 
 
+@contextlib.contextmanager
+def attempted(attempt):
+    """A small SRGAN run with the attempt of that name."""
+    pairs = data_list("PhotosVal")
+    with steps.fresh_run(configuration("smoke"), "srgan", pairs) as run:
+        attempts.apply(attempt, run)
+        yield run
+
+
+def undone(run):
+    """The names of the savings that a run does without."""
+    critic = run.state.discriminator.requires_grad_(False)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        features = run.features(torch.zeros(1, 3, 48, 48))[0]
+    leaky = [m for m in critic.modules() if isinstance(m, nn.LeakyReLU)]
+    seen = {
+        "activations not in place": not any(m.inplace for m in leaky),
+        "gradient of the features of hr": features.requires_grad,
+        "gradients of the asked discriminator": any(
+            p.requires_grad for p in critic.parameters()
+        ),
+        "content network in fp32": features.dtype == torch.float32,
+    }
+    assert seen.keys() == attempts.UNDONE.keys()
+    return {name for name, found in seen.items() if found}
+
+
+def test_attempts_change_the_time_and_not_the_training():
+    expected = None
+    for attempt in (None, *attempts.PRELUS, *attempts.UNDONE):
+        with attempted(attempt) as run:
+            assert undone(run) == {attempt} & attempts.UNDONE.keys()
+            figures = run.epoch_figures()
+            found = [
+                step[loss]
+                for step in (next(figures), next(figures))
+                for loss in ("generator_loss", "discriminator_loss")
+            ]
+            figures.close()
+        expected = expected or found
+        rounding = 1e-2 if attempt == "content network in fp32" else 2e-3
+        assert found == pytest.approx(expected, rel=rounding), attempt
+
+
+def test_torch_compile_is_for_both_networks():
+    with attempted("torch.compile") as run:
+        for network in (run.state.generator, run.state.discriminator):
+            assert network._compiled_call_impl is not None
+
+
 @pytest.mark.slow
 def test_every_way_can_be_timed_in_a_process_of_its_own():
     options = {"profile": "smoke", "warm": 1, "timed": 2, "rounds": 1}
@@ -182,6 +239,7 @@ def test_every_way_can_be_timed_in_a_process_of_its_own():
     found = steps.time_ways(ways)
     assert [row["count"] for row in found.values()] == [2] * 4
     assert 0 <= found["ours"]["waiting"] < found["ours"]["seconds"]
+    assert all(row["matrix"] > 1e6 for row in found.values())
 
 
 @pytest.mark.slow
@@ -356,6 +414,7 @@ def test_sections_are_added_to_the_record(sections, capsys):
     assert record["limits"] == {"copy": 1.5}
     assert "crops" in record
     assert record["machine"] == machine.describe()
+    assert record["made"].keys() == {"limits", "crops"}
     assert "copy: 1.5" in capsys.readouterr().out
 
 
@@ -374,11 +433,31 @@ def test_an_unknown_section_is_refused(sections):
     assert not sections.exists()
 
 
+def test_a_gpu_is_refused(sections, monkeypatch):
+    state = SimpleNamespace(device=torch.device("cuda", 0))
+    monkeypatch.setattr(bench, "PartialState", lambda: state)
+    with pytest.raises(SystemExit, match="takes cuda:0 here"):
+        bench.main([], "smoke", sections)
+
+
+def test_a_share_of_the_rate_of_products_is_shown():
+    ways = {"ours": {"seconds": 2.0, "matrix": 100.0}}
+    record = {
+        "operations": dict.fromkeys(NETWORKS, 50),
+        "steps": {network: {"ways": ways} for network in NETWORKS},
+    }
+    assert [*bench.shares(record)] == [
+        "srresnet: 25% of a matrix product",
+        "srgan: 25% of a matrix product",
+    ]
+
+
 @pytest.mark.parametrize("name", ["bench", "bench_avx512"])
 def test_the_shipped_records_are_whole(name):
     record = json.loads((RECORDS / f"{name}.json").read_text())
     # One without torch.compile is shown as well.
     assert bench.SECTIONS.keys() <= record.keys() | {"compiled"}
+    assert record["made"].keys() | {"machine", "images", "made"} == set(record)
     for network in NETWORKS:
         found = record["steps"][network]["ways"]
         assert {"usual", "ours", "ours in fp32", "all measures"} <= set(found)
