@@ -16,6 +16,7 @@ from srgan_lib import (
     experiments,
     fault_runs,
     faults,
+    images,
     inference,
     photographs,
     training,
@@ -274,6 +275,7 @@ def upscale_photographs(
     outputs = photographs.plan_outputs(paths, out)
     accelerator = training.make_accelerator()
     generator = inference.load_generator(model)
+    scale = 2 ** len(generator.upscale)
     generator = inference.Frugal(inference.fold_batch_norm(generator))
     generator.to(accelerator.device)
     if ensemble:
@@ -294,6 +296,9 @@ def upscale_photographs(
                 raise UserError(f"{target} exists; --force overwrites it.")
             photograph = photographs.read_photograph(path)
             photographs.check_alpha(target, photograph)
+            height, width, _ = photograph.image.shape
+            size, exif = (scale * width, scale * height), photograph.exif
+            images.check_jpeg(target, size, exif.tobytes())
             photograph = photographs.enlarge_photograph(photograph, enlarge)
             photographs.write_photograph(target, photograph)
             print(target, flush=True)

@@ -30,6 +30,13 @@ SAVE_OPTIONS = {
     "JPEG": {"quality": 95, "subsampling": 0},
     "WEBP": {"lossless": True},
 }
+# The kinds that are read: of each it is known where it tells its bits.
+KINDS = (
+    *("PNG", "JPEG", "MPO", "WEBP", "AVIF", "TIFF", "JPEG2000"),
+    *("BMP", "GIF", "PPM", "PSD", "TGA"),
+)
+# What fits into a JPEG: pixels a side, bytes of EXIF.
+JPEG_SIDE, JPEG_EXIF = 65_500, 65_533
 
 # Mean and standard deviation of ImageNet's RGB values, scaled to [0, 1].
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -96,13 +103,41 @@ def has_alpha(picture):
 
 def _fault(picture):
     """Why an opened picture is refused, and the cure; None if it is fine."""
-    rawmodes = [str(part) for tile in picture.tile for part in tile]
-    if picture.mode[0] in "IF" or any(";16" in raw for raw in rawmodes):
+    if picture.format not in KINDS:
+        kind = picture.format
+        return f"is of the kind {kind}, which is not read; convert it to PNG"
+    if _is_deep(picture):
         return "has more than 8 bits a channel; convert it to 8 bits first"
     # An MPO is a phone's JPEG with previews behind it: no animation.
     if picture.format != "MPO" and getattr(picture, "n_frames", 1) > 1:
         return "is animated or has several pages; save one frame of it"
     return None
+
+
+def _is_deep(picture):
+    """Whether a channel has more than 8 bits in the file.
+
+    Pillow narrows colors to 8 in silence; each kind says it elsewhere.
+    """
+    if picture.mode[0] in "IF":
+        return True
+    match picture.format:
+        case "PNG":
+            return ";16" in str(picture.tile)
+        case "TIFF":  # BitsPerSample
+            return max(picture.tag_v2.get(258, (1,))) > 8
+        case "PPM":  # the largest value, where it is not 255
+            arguments = picture.tile[0][3]
+            return not isinstance(arguments, str) and arguments[1] > 255
+        case "AVIF":  # the flag high_bitdepth of AV1's configuration
+            data = Path(picture.filename).read_bytes()
+            return bool(data[data.index(b"av1C") + 6] & 64)
+        case "JPEG2000":  # of each band: bits - 1, and 128 if signed
+            data = Path(picture.filename).read_bytes()
+            first = data.index(b"\xff\x4f\xff\x51") + 42
+            depths = data[first : first + 3 * len(picture.getbands()) : 3]
+            return any(depth % 128 > 7 for depth in depths)
+    return False
 
 
 def write_image(path, image):
@@ -119,6 +154,25 @@ def write_image(path, image):
             f"not {image.dtype} {image.shape}"
         )
     save_picture(path, Image.fromarray(image))
+
+
+def check_jpeg(path, size, exif):
+    """Refuse, before the work, what a JPEG cannot hold.
+
+    size: (width, height) of the picture to come; exif: its bytes.
+    """
+    if FORMATS.get(Path(path).suffix.lower()) != "JPEG":
+        return
+    if max(size) > JPEG_SIDE:
+        raise UserError(
+            f"{path}: a picture of {size[0]} x {size[1]} pixels is too large "
+            f"for JPEG, which holds {JPEG_SIDE} a side; use .png."
+        )
+    if len(exif) > JPEG_EXIF:
+        raise UserError(
+            f"{path}: the EXIF of {len(exif)} bytes is too long for JPEG, "
+            f"which holds {JPEG_EXIF}; use .png."
+        )
 
 
 def save_picture(path, picture, **extras):

@@ -346,6 +346,24 @@ def test_two_inputs_for_one_output_are_noticed_before_any_work(upscale, here):
     assert not (here / "out").exists()
 
 
+def test_what_a_jpeg_cannot_hold_is_noticed_before_any_work(
+    upscale, here, monkeypatch
+):
+    monkeypatch.delattr(inference, "upscale")  # the work
+    long, target = here / "long.png", here / "out.jpg"
+    write_image(long, np.zeros((1, 16400, 3), np.uint8))
+    code, out, error = upscale(long, "-o", target)
+    assert code == 1 and out == "" and one_line(error)
+    assert "65600 x 4 pixels is too large for JPEG" in error
+    exif = Image.Exif()
+    exif[0x010E] = "a long description" * 4000
+    Image.new("RGB", (16, 16)).save(here / "told.png", exif=exif)
+    code, out, error = upscale(here / "told.png", "-o", target)
+    assert code == 1 and out == "" and one_line(error)
+    assert "is too long for JPEG" in error and "use .png" in error
+    assert not target.exists()
+
+
 def test_what_is_no_photograph_is_refused(upscale, here):
     (here / "notes.txt").write_text("no image")
     code, _, error = upscale(here / "notes.txt")

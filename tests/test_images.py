@@ -1,3 +1,5 @@
+import base64
+import io
 import os
 import struct
 import subprocess
@@ -7,13 +9,16 @@ import zlib
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, features
 
 from srgan_lib.errors import UserError
 from srgan_lib.images import (
     IMAGENET_MEAN,
     IMAGENET_STD,
+    JPEG_EXIF,
+    JPEG_SIDE,
     atomic_write,
+    check_jpeg,
     denormalize_sr,
     modcrop,
     normalize_hr,
@@ -114,6 +119,104 @@ def test_16_bits_are_refused(tmp_path):
     png_16_bit_rgb(tmp_path / "rgb.png")
     for name in ("gray.png", "float.tif", "rgb.png"):
         assert "8 bits" in refusal(tmp_path / name)
+
+
+DEEP = np.arange(12).reshape(2, 2, 3) * 5000
+
+
+def ppm_plain():
+    return b"P3 2 2 65535 " + " ".join(map(str, DEEP.ravel())).encode()
+
+
+def tiff_16_bits_in_planes():
+    """Which Pillow takes for 8 bits: its raw mode says R, G, B."""
+    tags = {256: 2, 257: 2, 262: 2, 277: 3, 278: 2, 284: 2}
+    entries = [(tag, 3, 1, value) for tag, value in tags.items()]
+    end = 8 + 2 + 12 * (len(entries) + 3) + 4  # of the table of entries
+    entries += [(258, 3, 3, end), (273, 4, 3, end + 6), (279, 4, 3, end + 18)]
+    table = b"".join(struct.pack("<HHII", *e) for e in sorted(entries))
+    offsets = [end + 30 + 8 * plane for plane in range(3)]
+    return (
+        struct.pack("<2sHIH", b"II", 42, 8, len(entries))
+        + table
+        + struct.pack("<I3H3I3I", 0, 16, 16, 16, *offsets, 8, 8, 8)
+        + DEEP.transpose(2, 0, 1).astype("<u2").tobytes()
+    )
+
+
+def jpeg_2000(suffix):
+    """Pillow writes 8 bits; here the codestream says 16."""
+    encoded = io.BytesIO()
+    Image.fromarray(RGB).save(encoded, "JPEG2000", no_jp2=suffix == "j2k")
+    content = encoded.getvalue()
+    assert content.count(b"\7\1\1" * 3) == 1
+    return content.replace(b"\7\1\1" * 3, b"\x0f\1\1" * 3)
+
+
+def avif_10_bits():
+    """One pixel, by another program: Pillow writes 8 bits only."""
+    return zlib.decompress(
+        base64.b64decode(
+            "eNpjYGBQSCupLEgsy0xjAAIQnZuZZpibmZjm62joBBR6nZtaksgAAYoZKTlFUD"
+            "ZDQWZyCQMa4CvILMkFsxiBWC4zJz8ZxHEB8RkhoozCIBkg1sjMzEuDq5UCclKZ"
+            "oLzEMgND5/ycfLBdWZkFRQVA2juzIDkfSItkFhekQu2DmskgUJBZkQkSYObi4g"
+            "JSPIllhs6NDD4gIeHk/JyivOScCgYmIGRrAAqJZxbkJsKNYGRhZGpmATLVclMS"
+            "S4QYuDgkGNheCAiYKBgJyH9vbxU9wKADlJ1g2mdxAADDpDNv"
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("plain.ppm", ppm_plain),
+        ("a.ppm", lambda: b"P6 2 2 65535 " + DEEP.astype(">u2").tobytes()),
+        (
+            "less.ppm",
+            lambda: b"P6 2 2 999 " + (DEEP // 99).astype(">u2").tobytes(),
+        ),
+        ("planes.tif", tiff_16_bits_in_planes),
+        ("a.jp2", lambda: jpeg_2000("jp2")),
+        ("a.j2k", lambda: jpeg_2000("j2k")),
+        ("a.avif", avif_10_bits),
+    ],
+)
+def test_more_than_8_bits_that_pillow_narrows_are_refused(
+    tmp_path, name, make
+):
+    if name.endswith("avif") and not features.check("avif"):
+        pytest.skip("this Pillow does not read AVIF")
+    (tmp_path / name).write_bytes(make())
+    with Image.open(tmp_path / name) as picture:
+        assert picture.mode == "RGB"  # in silence
+        picture.load()
+    assert "8 bits" in refusal(tmp_path / name)
+
+
+@pytest.mark.parametrize("suffix", ["jp2", "j2k", "avif", "ppm", "tga"])
+def test_8_bits_of_the_same_kinds_are_read(tmp_path, suffix):
+    if suffix == "avif" and not features.check("avif"):
+        pytest.skip("this Pillow does not read AVIF")
+    Image.fromarray(RGB).save(tmp_path / f"a.{suffix}")
+    assert read_image(tmp_path / f"a.{suffix}").shape == RGB.shape
+
+
+def test_fewer_than_8_bits_are_read(tmp_path):
+    (tmp_path / "a.ppm").write_bytes(b"P6 1 1 15 \x0f\x00\x05")
+    assert read_image(tmp_path / "a.ppm").tolist() == [[[255, 0, 85]]]
+    header = struct.pack("<IiiHHIIiiII", 40, 1, 1, 1, 16, 3, 4, 0, 0, 0, 0)
+    masks = struct.pack("<III", 0xF800, 0x7E0, 0x1F)  # 5, 6 and 5 bits
+    start = struct.pack("<2sIHHI", b"BM", 70, 0, 0, 66)
+    (tmp_path / "a.bmp").write_bytes(start + header + masks + b"\0\xf8\0\0")
+    assert read_image(tmp_path / "a.bmp").tolist() == [[[255, 0, 0]]]
+
+
+def test_a_kind_whose_bits_are_not_known_is_refused(tmp_path):
+    """Such as SGI, of 16 bits too, and whatever Pillow learns to read."""
+    Image.fromarray(RGB).save(tmp_path / "a.sgi")
+    assert "is of the kind SGI, which is not read" in refusal(
+        tmp_path / "a.sgi"
+    )
 
 
 def test_alpha_is_refused(tmp_path):
@@ -267,6 +370,28 @@ def test_an_image_too_wide_for_its_format(tmp_path):
     with pytest.raises(UserError, match=r"JPEG cannot hold .* use \.png"):
         write_image(tmp_path / "a.jpg", wide)
     assert os.listdir(tmp_path) == []
+
+
+def test_what_a_jpeg_cannot_hold_is_refused_before_the_work(tmp_path):
+    """Where Pillow itself stops, and not a pixel or byte before."""
+
+    def save(size, exif):
+        Image.new("L", size).save(tmp_path / "a.jpg", exif=exif)
+
+    exif = b"Exif\0\0".ljust(JPEG_EXIF)
+    for size in ((JPEG_SIDE, 1), (1, JPEG_SIDE)):
+        check_jpeg(tmp_path / "a.jpg", size, exif)
+        save(size, exif)
+    for size in ((JPEG_SIDE + 1, 1), (1, JPEG_SIDE + 1)):
+        with pytest.raises(OSError):
+            save(size, b"")
+        with pytest.raises(UserError, match=r"a\.JPG: .*65501.*use \.png"):
+            check_jpeg(tmp_path / "a.JPG", size, b"")
+        check_jpeg(tmp_path / "a.png", size, exif + b"x")
+    with pytest.raises(ValueError, match="too long"):
+        save((1, 1), exif + b"x")
+    with pytest.raises(UserError, match=r"EXIF of 65534 bytes .*use \.png"):
+        check_jpeg(tmp_path / "a.jpeg", (1, 1), exif + b"x")
 
 
 # --- arrays and tensors ------------------------------------------------------

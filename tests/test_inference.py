@@ -5,6 +5,8 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import psutil
@@ -346,6 +348,40 @@ def test_bfloat16_is_near():
         fast = upscale(Frugal(fold_batch_norm(generator)), image)
     gap = np.abs(fast - exact)
     assert 0 < gap.mean() < 1 and np.quantile(gap, 0.99) <= 4
+
+
+@pytest.mark.parametrize(
+    ("gpu", "native", "words"),
+    [
+        (True, "bf16", "works on the GPU here"),
+        (False, "bf16", "This processor computes in bfloat16"),
+        (False, "no", "This processor does not compute in bfloat16"),
+    ],
+)
+def test_the_page_says_what_the_command_line_does(gpu, native, words):
+    """Its table is of the processor, whatever else the machine has."""
+    page = Path(__file__).parents[1] / "book" / "upscale.md"
+    cells = page.read_text(encoding="utf-8").split("```")
+    (cell,) = [
+        c for c in cells if "native_precision() ==" in c and "Mark" in c
+    ]
+    said = []
+    names = {
+        "torch": SimpleNamespace(
+            cuda=SimpleNamespace(is_available=lambda: gpu)
+        ),
+        "native_precision": lambda: native,
+        "Markdown": said.append,
+        "reference": 30,
+        "variants": dict.fromkeys(
+            ("as trained", "batch norm folded", "folded, bfloat16"),
+            (30, 2, []),
+        ),
+        "largest": {"batch norm folded": 1, "folded, bfloat16": 3},
+    }
+    exec(cell.rpartition("---\n")[2], names)
+    assert words in said[0]
+    assert ("This processor" in said[0]) != gpu
 
 
 # --- memory --------------------------------------------------------------

@@ -16,6 +16,7 @@ from srgan_lib.metrics import (
     psnr,
     spectrum_distance,
 )
+from srgan_lib.training import native_precision
 
 NAMES = ("srresnet", "srgan")
 GOALS = {"Set5": 31.1, "Set14": 27.9}  # dB, SRResNet
@@ -82,6 +83,25 @@ def test_every_way_to_use_them_gives_the_same(name, tmp_path):
     whole = inference.upscale(generator, photograph).astype(int)
     tiled = inference.upscale(generator, photograph, tile=37)
     assert np.abs(tiled - whole).max() <= 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_tiles_show_no_seams_in_16_bits(name):
+    """As `srgan upscale` computes where the processor has bfloat16."""
+    if native_precision() != "bf16":
+        pytest.skip("neither processor nor GPU computes in bfloat16")
+    generator = inference.fold_batch_norm(inference.load_generator(name))
+    generator = inference.Frugal(generator)
+    photograph = read_image(SKIMAGE / "chelsea.png")[50:161, 100:251]
+    exact = inference.upscale(generator, photograph).astype(int)
+    with torch.autocast("cpu", torch.bfloat16):
+        whole = inference.upscale(generator, photograph).astype(int)
+        tiled = [inference.upscale(generator, photograph, t) for t in (16, 37)]
+    assert (whole != exact).any()  # it did compute in 16 bits
+    for tiles in tiled:
+        gap = np.abs(tiles - whole)
+        assert gap.max() <= 1 and (gap > 0).mean() < 0.02
 
 
 @pytest.mark.slow
