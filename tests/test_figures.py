@@ -10,6 +10,7 @@ import matplotlib
 import numpy as np
 import pytest
 from PIL import Image
+from skimage.color import deltaE_ciede2000, rgb2lab
 
 matplotlib.use("Agg")
 
@@ -264,3 +265,35 @@ def test_points_differ_in_color_and_in_marker():
     }
     assert len(colors) == 6 and len(shapes) > 2
     figures.plt.close(figure)
+
+
+# What lights of the three colors become to eyes without red-, green- or
+# blue-sensitive cones: Machado et al. (2009), table 1, severity 1.
+SIGHT = {
+    "full": np.eye(3),
+    "protanopia": [
+        [0.152286, 1.052583, -0.204868],
+        [0.114503, 0.786281, 0.099216],
+        [-0.003882, -0.048116, 1.051998],
+    ],
+    "deuteranopia": [
+        [0.367322, 0.860646, -0.227968],
+        [0.280085, 0.672501, 0.047413],
+        [-0.011820, 0.042940, 0.968881],
+    ],
+    "tritanopia": [
+        [1.255528, -0.076749, -0.178779],
+        [-0.078411, 0.930809, 0.147602],
+        [0.004733, 0.691367, 0.303900],
+    ],
+}
+
+
+@pytest.mark.parametrize("sight", SIGHT)
+def test_no_two_colors_look_alike(sight):
+    colors = [matplotlib.colors.to_rgb(c) for c in (*figures.COLORS, "black")]
+    lights = np.power(colors, 2.2) @ np.transpose(SIGHT[sight])
+    lab = rgb2lab(lights.clip(0, 1) ** (1 / 2.2))
+    for k, color in enumerate(lab):
+        for other in lab[:k]:
+            assert deltaE_ciede2000(color, other) > 10
