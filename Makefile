@@ -66,9 +66,12 @@ else
 book: $(READY) $(WHEEL)  ## train what is not trained yet, build the book
 	$(RUN) -m srgan_lib experiments --for-book --profile $(PROFILE)
 	$(JUPYTER_BOOK) build . -W -n --keep-going
-	@# 5 MB that no browser asks for.
+	@# 5 MB that no browser asks for, and the pictures of earlier builds.
 	@find _build/html/_static -name "*.map" -delete -o -name "*.ttf" -delete
 	@rm -rf _build/html/_static/locales
+	@mkdir -p _build/html/_images
+	@cd _build/html && find _images -type f \
+	  ! -exec grep -qF {} *.html book/*.html \; -delete
 	@echo "Open $(CURDIR)/_build/html/index.html"
 endif
 
@@ -94,7 +97,7 @@ experiments: $(READY)  ## only train what is not trained yet
 faults: $(READY)  ## train the long faults of chapter 11, half an hour
 	$(RUN) tools/faults.py
 
-bench: $(READY)  ## measure speed, beside what else is in use, ten minutes
+bench: $(READY)  ## measure speed, beside what else is in use, half an hour
 	@$(RUN) -c "import piq, resize_right, torchmetrics" 2>/dev/null \
 	  || $(RUN) -m pip install -c _build/keep.txt -e ".[bench]"
 	$(RUN) -m benchmarks

@@ -1,15 +1,20 @@
 """The book's machinery, and what every chapter must keep to."""
 
+import ast
 import importlib.metadata
 import json
 import re
+import sys
 import time
+import tomllib
 from types import SimpleNamespace
 
 import jupytext
 import pytest
 import yaml
-from book_fixtures import PROJECT, load
+from book_fixtures import PROJECT, load, run
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from pybtex.database import parse_file
 
 CHAPTERS = sorted((PROJECT / "book").glob("*.md"))
@@ -22,9 +27,18 @@ with open("../count", "a") as file:
 ```
 """
 
+PICTURE = """# Page
+
+```{{code-cell}} ipython3
+from PIL import Image
+Image.new("L", (4, 4), {gray})
+```
+"""
+
 
 fresh = load(PROJECT / "book/_ext/fresh.py")
 labels = load(PROJECT / "book/_ext/labels.py")
+twins = load(PROJECT / "book/_ext/twins.py")
 
 
 # --- What makes a page stale
@@ -196,6 +210,57 @@ def test_changed_style_sheet_is_copied(tiny_book):
     assert copied.read_text() == "/* changed */"
 
 
+@pytest.mark.slow
+def test_no_picture_stays_that_no_page_shows(tiny_book):
+    """Nor goes one that a page shows, if the page is not built again."""
+    for gray in (0, 255, 255):
+        tiny_book.page(PICTURE.format(gray=gray))
+        status, text = tiny_book.make()
+        assert status == 0, text
+        (picture,) = (tiny_book.html / "_images").iterdir()
+        page = (tiny_book.html / "book/page.html").read_text()
+        assert f"../_images/{picture.name}" in page
+
+
+def test_one_chapter_is_built(tiny_book):
+    tiny_book.write("book/references.md", "# References\n")
+    tiny_book.page("# The only one\n")
+    status, text = tiny_book.make("CHAPTER=page")
+    assert status == 0, text
+    built = tiny_book.folder / "_build/chapter/_build/html/book/page.html"
+    assert text.endswith(f"Open {built}\n")
+    assert "The only one" in built.read_text()
+    assert not tiny_book.html.exists()
+
+
+def test_unknown_chapter_is_explained(tiny_book):
+    tiny_book.page("# Another\n", name="another")
+    status, text = tiny_book.make("CHAPTER=pages")
+    assert status != 0
+    said = "There is no chapter pages; CHAPTER is one of: another page\n"
+    assert said in text
+
+
+# --- Notebooks
+
+
+def test_drive_keeps_what_a_notebook_makes(tmp_path):
+    """By its first cell, with a Drive that is a folder here."""
+    stub = tmp_path / "site/google/colab/drive.py"
+    stub.parent.mkdir(parents=True)
+    stub.write_text("import os\n\n\ndef mount(place):\n    os.mkdir(place)\n")
+    cell = twins.SETUP.format(library="no.whl", takes="")
+    cell = cell.replace("KEEP_ON_DRIVE = False", "KEEP_ON_DRIVE = True")
+    cell = cell.replace("/content/drive", str(tmp_path / "drive"))
+    cell += "from srgan_lib.config import workspace\n"
+    cell += "print(os.getcwd(), workspace(), sep='\\n')\n"
+    site = str(tmp_path / "site")
+    done = run([sys.executable, "-c", cell], tmp_path, PYTHONPATH=site)
+    assert done.returncode == 0, done.stdout
+    kept = str(tmp_path / "drive/MyDrive/srgan-book")
+    assert done.stdout.splitlines()[-2:] == [kept, kept]
+
+
 # --- Chapters
 
 
@@ -253,6 +318,9 @@ def test_the_first_chapter_names_all_others():
     assert [n for n in others if f"| {{doc}}`{n}` |" not in text] == []
 
 
+SOLUTION = re.compile(r"^(:{3,})\{dropdown\} Solution.*?^\1$", re.M | re.S)
+
+
 @pytest.mark.parametrize("name", NUMBERED)
 def test_chapters_have_one_shape(name):
     text = (PROJECT / "book" / f"{name}.md").read_text()
@@ -262,9 +330,10 @@ def test_chapters_have_one_shape(name):
     exercises = text[places[-1] :]
     for kind in ("predict", "measure", "change the code"):
         assert f"Exercise ({kind})" in exercises
-    assert exercises.count("{admonition} Exercise") == exercises.count(
-        "{dropdown} Solution"
-    )
+    solutions = [found[0] for found in SOLUTION.finditer(exercises)]
+    assert len(solutions) == exercises.count("{admonition} Exercise")
+    for solution in solutions:
+        assert "\n```python\n" in solution
 
 
 every_chapter = pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
@@ -350,6 +419,34 @@ def test_every_module_is_in_the_reference():
     assert sorted(listed) == sorted(modules)
 
 
+def imports(code):
+    """The packages that code imports, wherever in it."""
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            yield node.module.partition(".")[0]
+
+
+def test_what_is_imported_is_declared():
+    """Then a notebook needs nothing but the wheel, wherever it runs."""
+    code = [p.read_text() for p in (PROJECT / "srgan_lib").glob("*.py")]
+    for path in CHAPTERS:
+        code += [c.source for c in cells(path) if c.cell_type == "code"]
+    imported = {name for source in code for name in imports(source)}
+    # Notebooks go without myst_nb, only Colab has google, and losses.py says
+    # what to do where h5py is missing.
+    imported -= {"srgan_lib", "myst_nb", "google", "h5py"}
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())
+    declared = {
+        canonicalize_name(Requirement(line).name)
+        for line in project["project"]["dependencies"]
+    }
+    owners = importlib.metadata.packages_distributions()
+    for name in imported - sys.stdlib_module_names:
+        assert declared & {*map(canonicalize_name, owners[name])}, name
+
+
 # --- The list of references
 
 
@@ -361,6 +458,20 @@ def test_references_are_labeled_as_the_text_cites_them():
     assert found["ledig2017"] == "Ledig et al., 2017"
     assert found["vanderwalt2014"] == "van der Walt et al., 2014"
     assert len(set(found.values())) == len(found)  # no two alike
+
+
+def test_references_say_where_they_are():
+    """By DOI or on arXiv, but for standards, data sheets and programs."""
+    entries = parse_file(PROJECT / "book/references.bib").entries
+    others = {
+        key: entry.fields
+        for key, entry in entries.items()
+        if "doi" not in entry.fields and "eprint" not in entry.fields
+    }
+    programs = {"daala", "tensorlayer", "vinodababu2020"}
+    sheets = {"nvidia_t4", "nvidia_a100", "nvidia_l4"}
+    assert others.keys() == {"bt500", "bt601", *sheets, *programs}
+    assert all("url" in fields for fields in others.values())
 
 
 # --- Published figures

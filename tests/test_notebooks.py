@@ -76,13 +76,14 @@ def test_no_myst_is_left(name, built_book):
     assert not left
 
 
-@pytest.fixture(scope="module")
-def colab(built_book, tmp_path_factory):
+@pytest.fixture
+def colab(built_book, tmp_path):
     """(empty folder with nothing but the wheel, where pip installs it)"""
-    folder = tmp_path_factory.mktemp("content")
+    folder, site = tmp_path / "content", tmp_path / "site"
+    folder.mkdir()
+    site.mkdir()
     (wheel,) = (built_book / "notebooks").glob("*.whl")
     shutil.copy(wheel, folder)
-    site = tmp_path_factory.mktemp("site")
     (site / "sitecustomize.py").write_text(COLAB)
     return folder, site
 

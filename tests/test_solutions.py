@@ -1,4 +1,4 @@
-"""Every chapter from an empty folder, and every solution after its cells."""
+"""Every chapter beside finished runs, and every solution after its cells."""
 
 import re
 import sys
@@ -31,8 +31,8 @@ def solutions(text):
 
 
 @pytest.fixture(scope="module")
-def empty_folder(tmp_path_factory):
-    """An empty folder, no data sets: the smoke runs are made in it."""
+def folder_with_runs(tmp_path_factory):
+    """Nothing but the smoke runs, and no data sets."""
     folder = tmp_path_factory.mktemp("reader")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -47,7 +47,7 @@ def test_solutions_are_found():
 
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
-def test_chapter_and_solutions_run(path, empty_folder, monkeypatch):
+def test_chapter_and_solutions_run(path, folder_with_runs, monkeypatch):
     monkeypatch.delenv("SRGAN_DATA", raising=False)
     monkeypatch.setenv("SRGAN_PROFILE", "smoke")
     monkeypatch.setenv("MPLBACKEND", "agg")
@@ -60,5 +60,5 @@ def test_chapter_and_solutions_run(path, empty_folder, monkeypatch):
         notebook,
         timeout=900,
         kernel_name="python3",
-        resources={"metadata": {"path": str(empty_folder)}},
+        resources={"metadata": {"path": str(folder_with_runs)}},
     ).execute()
