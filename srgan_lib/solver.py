@@ -65,12 +65,15 @@ def update_ema(ema, generator, step, decay):
     The decay starts small, so that the first weights are soon forgotten.
     """
     decay = min(decay, (1 + step) / (10 + step))
-    current = generator.state_dict()
-    for key, average in ema.state_dict().items():
-        if average.is_floating_point():
-            average.lerp_(current[key], 1 - decay)
-        else:
-            average.copy_(current[key])
+    averages, current = (
+        [*network.parameters(), *network.buffers()]
+        for network in (ema, generator)
+    )
+    for k in reversed(range(len(averages))):
+        if not averages[k].is_floating_point():  # batch norm's counters
+            averages.pop(k).copy_(current.pop(k))
+    # All in one call: on a GPU two hundred calls take longer than their work.
+    torch._foreach_lerp_(averages, current, 1 - decay)
 
 
 def descend(accelerator, loss, network, optimizer, stage):

@@ -328,7 +328,9 @@ def compile_networks(accelerator, state):
     torch._dynamo.config.suppress_errors = True
     for network in (state.generator, state.discriminator):
         if network is not None:
-            accelerator.unwrap_model(network).compile()
+            # Crops are of one size. But both networks share Accelerate's
+            # forward, and so theirs would be taken for a size that varies.
+            accelerator.unwrap_model(network).compile(dynamic=False)
 
 
 def parts(accelerator, state):

@@ -8,6 +8,10 @@ import torch
 from accelerate.state import AcceleratorState
 from book_fixtures import browser, built_book, serve, tiny_book  # noqa: F401
 
+# The tests compare bit for bit, with networks of their own on the CPU; so a
+# GPU, where there is one, is hidden from them before it is first asked for.
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
 WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
 if WORKERS > 1:  # so many share the processors, and so do what they start
     torch.set_num_threads(max(1, torch.get_num_threads() // WORKERS))

@@ -16,6 +16,7 @@ from benchmarks import __main__ as bench
 from benchmarks import (
     account,
     attempts,
+    gpu,
     machine,
     quality,
     steps,
@@ -24,6 +25,8 @@ from benchmarks import (
 )
 from benchmarks.steps import Way, configuration
 from benchmarks.tutorial import Crops, PlainGenerator, loader
+from srgan_lib import losses
+from srgan_lib.config import load_profile
 from srgan_lib.data_lists import data_list
 from srgan_lib.experiments import RECORDS
 from srgan_lib.images import IMAGENET_MEAN, IMAGENET_STD, write_image
@@ -438,6 +441,41 @@ def test_a_gpu_is_refused(sections, monkeypatch):
     monkeypatch.setattr(bench, "PartialState", lambda: state)
     with pytest.raises(SystemExit, match="takes cuda:0 here"):
         bench.main([], "smoke", sections)
+
+
+def test_no_gpu_no_measurement():
+    with pytest.raises(SystemExit, match="no GPU here; `make bench`"):
+        gpu.main()
+
+
+def test_each_way_on_a_gpu_is_timed_and_kept(monkeypatch, tmp_path):
+    """With the processor in the place of a GPU, and small networks."""
+    config, small = gpu.configuration(), load_profile("smoke")
+    config.G, config.D = small.G, small.D
+    config.srresnet.batch_size = config.srgan.batch_size = 2
+    monkeypatch.setattr(gpu, "configuration", lambda: config)
+    monkeypatch.setattr(losses, "read_vgg19", gpu.random_vgg19)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: None)
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda: 5)
+    compiled = []
+    monkeypatch.setattr(
+        gpu.training, "compile_networks", lambda *_: compiled.append(1)
+    )
+    time_steps = gpu.time_steps
+    monkeypatch.setattr(
+        gpu, "time_steps", lambda steps, *_: time_steps(steps, 1, 2)
+    )
+    monkeypatch.setattr(gpu.os, "cpu_count", lambda: 1)
+    record, path = {"limits": {}}, tmp_path / "gpu.json"
+    gpu.time_ways(record, path)
+    assert json.loads(path.read_text()) == record
+    assert len(compiled) == 2  # ours, of both networks, and no other way
+    for ways in record["steps"].values():
+        assert list(ways) == [gpu.USUAL, *gpu.LESS]
+        for way, row in ways.items():
+            assert row["count"] == 2 and row["low"] <= row["high"]
+            assert row["warm_up"] > 0 and row["memory"] == 5
+            assert ("waiting" in row) == (way != gpu.USUAL)
 
 
 def test_a_share_of_the_rate_of_products_is_shown():

@@ -7,6 +7,7 @@ import pytest
 import torch
 from easydict import EasyDict
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from srgan_lib import solver
 from srgan_lib.config import load_profile
@@ -125,6 +126,22 @@ def test_ema_by_hand():
     assert state["0.weight"].item() == 1  # never the other way round
     update_ema(ema, network, step=10**6, decay=0.9)
     assert found["0.weight"].item() == pytest.approx(9 / 11 * 0.9 + 0.1)
+
+
+def test_ema_moves_all_weights_in_one_call():
+    calls = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            calls.append(str(function))
+            return function(*args, **(kwargs or {}))
+
+    network = nn.Sequential(*(nn.Conv2d(3, 3, 1) for _ in range(9)))
+    network.append(nn.BatchNorm2d(3))
+    ema = copy.deepcopy(network)
+    with Watch():
+        update_ema(ema, network, step=1, decay=0.9)
+    assert calls == ["aten.copy_.default", "aten._foreach_lerp_.Scalar"]
 
 
 # --- SRResNet ------------------------------------------------------------

@@ -771,9 +771,9 @@ def test_compiled_networks_learn_the_same(
     AcceleratorState._reset_state()  # of another precision, it may be
     compiled = []
 
-    def compile(network):
+    def compile(network, **options):
         compiled.append(network)
-        real(network, backend=backend)
+        real(network, backend=backend, **options)
 
     real = torch.nn.Module.compile
     monkeypatch.setattr(torch.nn.Module, "compile", compile)
