@@ -20,6 +20,7 @@ from srgan_lib.images import rgb_to_y
 # three are of Okabe and Ito (2008).
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#5b2a86", "#603000", "#555555")
 MARKERS = "osD^vP"
+INK = "#333333"  # of diagrams
 
 
 def data_uri(image):
@@ -215,6 +216,25 @@ class Table:
             f"<thead>{row(self.headings, 'th')}</thead>"
             f"<tbody>{body}</tbody></table>"
         )
+
+
+def draw_box(axes, x, y, text, color=INK, width=1.2, height=1.2):
+    """A box of a diagram, with a label; x, y: its lower left corner."""
+    axes.add_patch(
+        plt.Rectangle(
+            (x, y), width, height, facecolor="white", lw=1.8, edgecolor=color
+        )
+    )
+    axes.text(
+        *(x + width / 2, y + height / 2, text),
+        **{"ha": "center", "va": "center", "fontsize": 10.5, "color": color},
+    )
+
+
+def draw_arrow(axes, start, end, color=INK, style="-"):
+    """An arrow of a diagram, between two points (x, y)."""
+    look = {"arrowstyle": "->", "color": color, "lw": 1.4, "linestyle": style}
+    axes.annotate("", end, start, arrowprops=look)
 
 
 def smooth(values, width):
