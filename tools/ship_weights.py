@@ -193,10 +193,12 @@ def model_card(name, found):
         if found["start"]
         else ""
     )
-    machines = {
-        f"{m['processor']}, {m['threads']} threads, precision {m['precision']}"
-        for m in (leg["hardware"] for leg in found["legs"])
-    }
+    legs = [
+        f"{leg['steps']:,} steps on {leg['hardware']['processor']}, "
+        f"{leg['hardware']['threads']} threads, precision "
+        f"{leg['hardware']['precision']}"
+        for leg in found["legs"]
+    ]
     invents = (
         "Trained with an adversarial loss: it **invents** detail that looks "
         "likely and need not be true. Not for evidence, medicine, or "
@@ -224,12 +226,13 @@ blocks of JPEG, it does worse, and enlarges these faults too.
 | trained on | {found["data"]["images"]} images: {", ".join(found["data"]["sets"])} |
 | batch norm | {found["batch_norm"]} |
 | seed | {", ".join(map(str, found["seeds"]))} |
-| took | {found["hours"]:.1f} hours on {"; ".join(sorted(machines))} |
+| took | {found["hours"]:.1f} hours: {"; ".join(legs)} |
 | shipped with | {found["shipped_with"]} |
 | SHA-256 | `{found["sha256"]}` |
 
 Measured as stored, in half precision (Y, 4 pixels cropped; perceptual
-distance by {found["judge"]}), which costs at most {max(costs.values()):.4f} dB:
+distance by {found["judge"]}), which changes PSNR by at most
+{max(map(abs, costs.values())):.4f} dB:
 
 {chr(10).join("| " + " | ".join(row) + " |" for row in table)}
 
