@@ -469,7 +469,7 @@ def test_references_say_where_they_are():
         if "doi" not in entry.fields and "eprint" not in entry.fields
     }
     programs = {"daala", "tensorlayer", "vinodababu2020"}
-    sheets = {"nvidia_t4", "nvidia_a100", "nvidia_l4"}
+    sheets = {f"nvidia_{card}" for card in ("t4", "l4", "a100", "h200")}
     assert others.keys() == {"bt500", "bt601", *sheets, *programs}
     assert all("url" in fields for fields in others.values())
 
