@@ -225,9 +225,9 @@ def draw_box(axes, x, y, text, color=INK, width=1.2, height=1.2):
             (x, y), width, height, facecolor="white", lw=1.8, edgecolor=color
         )
     )
+    center = x + width / 2, y + height / 2
     axes.text(
-        *(x + width / 2, y + height / 2, text),
-        **{"ha": "center", "va": "center", "fontsize": 10.5, "color": color},
+        *center, text, ha="center", va="center", fontsize=10.5, color=color
     )
 
 
