@@ -8,6 +8,7 @@ depend on what it knows.
 import contextlib
 import datetime
 import functools
+import itertools
 import os
 import platform
 import statistics
@@ -83,7 +84,7 @@ def time_steps(steps, warm=20, timed=100):
     torch.cuda.reset_peak_memory_stats()
     begin = start = time.perf_counter()
     times, waits, first = [], [], 0.0
-    for k, figures in zip(range(warm + timed), steps, strict=False):
+    for k, figures in enumerate(itertools.islice(steps, warm + timed)):
         end = time.perf_counter()
         if k < warm:
             first = end - start
