@@ -19,6 +19,7 @@ from unittest import mock
 import torch
 from accelerate.state import AcceleratorState
 
+from benchmarks.machine import limits
 from benchmarks.steps import Way, fresh_run, tutorial_steps
 from benchmarks.timing import by_turns, summary
 from benchmarks.tools import photograph
@@ -133,34 +134,6 @@ def time_ways(record, path):
             training.write_json(path, record)
 
 
-def waited_for(function):
-    """The function, to its end: a GPU is only told what to do."""
-
-    def call():
-        function()
-        torch.cuda.synchronize()
-
-    return call
-
-
-def limits(size=8192):
-    """Operations a second of a matrix product, bytes a second of a copy."""
-    kinds = {"bf16": torch.bfloat16, "fp32": torch.float32}
-    tasks = {}
-    for name, kind in kinds.items():
-        a, b = torch.rand(2, size, size, device="cuda").to(kind)
-        tasks[name] = waited_for(lambda a=a, b=b: a @ b)
-    source = torch.rand(2**28, device="cuda")
-    target = torch.zeros_like(source)
-    tasks["copy"] = waited_for(lambda: target.copy_(source))
-    times = by_turns(tasks, rounds=15)
-    return {
-        "matrix": size,
-        **{name: 2 * size**3 / times[name]["seconds"] for name in kinds},
-        "copy": 2 * source.nbytes / times["copy"]["seconds"],
-    }
-
-
 def upscaling(size=512):
     """16 megapixels for each megapixel: one image of `size` pixels square."""
     generator = Generator(configuration()).eval()
@@ -189,7 +162,7 @@ def main():
             "torch": torch.__version__,
         },
         "made": f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M}",
-        "limits": limits(),
+        "limits": limits(8192, 1024, "cuda", rounds=15),
         "upscaling": upscaling(),
     }
     print(record, flush=True)

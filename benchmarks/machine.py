@@ -42,17 +42,26 @@ def describe():
     }
 
 
-def limits(size=4096, megabytes=512):
+def limits(size=4096, megabytes=512, device="cpu", rounds=7):
     """Operations a second of a matrix product, bytes a second of a copy."""
+
+    def to_its_end(function):
+        def call():
+            function()
+            if device == "cuda":  # which has only been told what to do
+                torch.cuda.synchronize()
+
+        return call
+
     kinds = {"bf16": torch.bfloat16, "fp32": torch.float32}
     tasks = {}
     for name, kind in kinds.items():
-        a, b = torch.rand(2, size, size).to(kind)
-        tasks[name] = lambda a=a, b=b: a @ b
-    source = torch.zeros(megabytes * 2**20 // 4)
+        a, b = torch.rand(2, size, size, device=device).to(kind)
+        tasks[name] = to_its_end(lambda a=a, b=b: a @ b)
+    source = torch.zeros(megabytes * 2**20 // 4, device=device)
     target = torch.zeros_like(source)
-    tasks["copy"] = lambda: target.copy_(source)
-    times = by_turns(tasks, rounds=7)
+    tasks["copy"] = to_its_end(lambda: target.copy_(source))
+    times = by_turns(tasks, rounds)
     return {
         "matrix": size,
         **{name: 2 * size**3 / times[name]["seconds"] for name in kinds},
