@@ -24,8 +24,9 @@ from benchmarks.steps import (
     worker_counts,
 )
 from srgan_lib.config import workspace
-from srgan_lib.experiments import RECORDS, read_json
-from srgan_lib.training import native_precision, write_json
+from srgan_lib.experiments import RECORDS
+from srgan_lib.files import read_json, write_json
+from srgan_lib.training import native_precision
 
 RECORD = RECORDS / "bench.json"
 NETWORKS = ("srresnet", "srgan")

@@ -26,6 +26,7 @@ from benchmarks.tools import photograph
 from srgan_lib import losses, training
 from srgan_lib.config import load_profile, workspace
 from srgan_lib.data_lists import data_list
+from srgan_lib.files import write_json
 from srgan_lib.imresize import imresize
 from srgan_lib.inference import upscale
 from srgan_lib.models import Generator
@@ -131,7 +132,7 @@ def time_ways(record, path):
                 ways[way] = time_steps(our_steps(network, config, way))
             row = {k: f"{v:.4g}" for k, v in ways[way].items()}
             print(network, way, row, flush=True)
-            training.write_json(path, record)
+            write_json(path, record)
 
 
 def upscaling(size=512):

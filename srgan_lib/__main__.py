@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import typer
 from tqdm import tqdm
 
@@ -24,6 +25,7 @@ from srgan_lib import (
 from srgan_lib import doctor as examiner
 from srgan_lib.config import load_profile
 from srgan_lib.errors import UserError
+from srgan_lib.imresize import imresize
 from srgan_lib.losses import EfficientNetFeatures
 
 app = typer.Typer(
@@ -45,9 +47,8 @@ def duration(seconds):
     return f"{minutes} min" if seconds >= 90 else f"{seconds:.0f} s"
 
 
-def seconds_per_step(config, network, pairs):
-    """The median time of a few real training steps, on this machine."""
-    name = next(n for n, r in config.runs.items() if r.network == network)
+def seconds_per_step(config, name, pairs):
+    """The median time of a few real steps of a run, on this machine."""
     with tempfile.TemporaryDirectory() as folder:
         run = training.Run(config, name, folder, pairs)
         times, begin = [], time.perf_counter()
@@ -86,17 +87,16 @@ def run_experiments(
             print(f"{len(results)} methods stand in {folder}")
         return
     pairs = experiments.training_pairs(config)
-    rates = {}
-    tasks = experiments.make_plan(config, pairs)
-    networks = {name: run.network for name, run in config.runs.items()}
+    jobs = [(task, config) for task in experiments.make_plan(config, pairs)]
     for fault in fault_runs.chosen_faults(config, long=False):
-        tasks.append(fault_runs.make_task(config, fault, pairs))
-        networks[fault.name] = fault.network
-    for task in tasks:
-        network, cost = networks[task.name], ""
+        task = fault_runs.make_task(config, fault, pairs)
+        jobs.append((task, fault_runs.with_fault(config, fault)))
+    rates = {}
+    for task, settings in jobs:
+        network, cost = settings.runs[task.name].network, ""
         if task.steps:
             if network not in rates:
-                rates[network] = seconds_per_step(config, network, pairs)
+                rates[network] = seconds_per_step(settings, task.name, pairs)
             cost = f", about {duration(task.steps * rates[network])}"
         print(f"{task.name}: {task.state}, for {task.why}{cost}")
 
@@ -184,10 +184,10 @@ def evaluate(
     """Measure a generator on test sets (all that are there)."""
     if model == experiments.BICUBIC:
         scale = 4
-        enlarge = functools.partial(experiments.imresize.imresize, scale=scale)
+        enlarge = functools.partial(imresize, scale=scale)
     else:
         generator = inference.load_generator(model)
-        scale = 2 ** len(generator.upscale)
+        scale = inference.scale_of(generator)
         enlarge = functools.partial(inference.upscale, generator)
     names = sets or [
         name
@@ -275,7 +275,7 @@ def upscale_photographs(
     outputs = photographs.plan_outputs(paths, out)
     accelerator = training.make_accelerator()
     generator = inference.load_generator(model)
-    scale = 2 ** len(generator.upscale)
+    scale = inference.scale_of(generator)
     generator = inference.Frugal(inference.fold_batch_norm(generator))
     generator.to(accelerator.device)
     if ensemble:
@@ -289,7 +289,7 @@ def upscale_photographs(
         with accelerator.autocast():
             return inference.upscale(generator, image, tile, bar)
 
-    faults = []
+    refused = []
     for path, target in outputs.items():
         try:
             if target.exists() and not force:
@@ -302,10 +302,15 @@ def upscale_photographs(
             photograph = photographs.enlarge_photograph(photograph, enlarge)
             photographs.write_photograph(target, photograph)
             print(target, flush=True)
-        except UserError as fault:  # the others can still be done
-            faults.append(str(fault))
-    if faults:
-        raise UserError("\nsrgan: ".join(faults))
+        except UserError as error:  # the others can still be done
+            refused.append(str(error))
+        except (MemoryError, torch.cuda.OutOfMemoryError):
+            refused.append(
+                f"{path} needs more memory than there is; try a smaller "
+                "--tile."
+            )
+    if refused:
+        raise UserError("\nsrgan: ".join(refused))
 
 
 @app.command("export")
@@ -381,6 +386,8 @@ def opinion_analyze(
 
 def main():
     """Run the command; what the user can mend is one line, no traceback."""
+    # A file's name may hold bytes that are no UTF-8.
+    sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app()
     except UserError as error:

@@ -9,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from srgan_lib.errors import UserError
-from srgan_lib.images import atomic_write
+from srgan_lib.files import atomic_write
 
 
 def save_weights(path, module, half=False, **metadata):
@@ -102,6 +102,12 @@ def load_checkpoint(path):
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise UserError(f"There is no checkpoint at {path}.") from error
+    except PermissionError as error:
+        raise UserError(
+            f"{path} may not be read; change its permissions."
+        ) from error
+    except MemoryError:
+        raise  # it may be whole
     except Exception as error:
         raise UserError(
             f"{path} is no complete checkpoint of this project; delete it "

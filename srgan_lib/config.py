@@ -136,6 +136,8 @@ SCHEMA = {
     ),
 }
 RUN_NAME = "[A-Za-z][A-Za-z0-9+_-]*"
+# Folders beside those of the runs, and what a study calls its anchors.
+TAKEN = ("bicubic", "shipped", "faults", "hr", "nearest")
 RUN = {
     "network": one_of("srresnet", "srgan"),
     "epochs": whole(1),
@@ -189,6 +191,11 @@ def check_runs(runs, place):
             raise UserError(
                 f"{place}: a run cannot be called '{name}', since its folder "
                 "is; take a letter, then letters, digits, +, - and _."
+            )
+        if name in TAKEN:
+            raise UserError(
+                f"{place}: a run cannot be called '{name}', for other figures "
+                "have that name; choose another."
             )
         if isinstance(run, dict):
             run.setdefault("start", None)
@@ -273,6 +280,11 @@ def load_profile(name):
         raise UserError(
             f"There is no profile '{name}'; take one of "
             f"{', '.join(names)}, or the path of a YAML file."
+        )
+    if path.stem in names and path.parent.resolve() != PROFILES.resolve():
+        raise UserError(
+            f"{path} has the name of one of the library's profiles, whose "
+            "runs it would replace; rename it."
         )
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))

@@ -21,7 +21,8 @@ from tqdm import tqdm
 from srgan_lib.config import workspace
 from srgan_lib.downloads import DamagedArchive, download, unpack
 from srgan_lib.errors import UserError
-from srgan_lib.images import atomic_write, modcrop, read_image, write_image
+from srgan_lib.files import atomic_write, read_json, write_json
+from srgan_lib.images import modcrop, read_image, write_image
 from srgan_lib.imresize import imresize
 
 PHOTOS = Path(__file__).parent / "photos"
@@ -157,7 +158,9 @@ def _images_in(folder):
     return sorted(
         path
         for path in folder.iterdir()
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+        if path.suffix.lower() in SUFFIXES
+        and not path.name.startswith(".")
+        and path.is_file()
     )
 
 
@@ -327,7 +330,7 @@ def make_twins(hr_paths, folder, scale=4):
     A twin is made again when its HR file has changed since.
     """
     record = folder / "made_from.json"
-    before = json.loads(record.read_text()) if record.exists() else {}
+    before = read_json(record)
     made_from = {}
     try:
         for hr in tqdm(hr_paths, "LR images", delay=2):
@@ -343,8 +346,7 @@ def make_twins(hr_paths, folder, scale=4):
             made_from[lr] = state
     finally:  # what is made need not be made again after an interruption
         before |= {lr.name: state for lr, state in made_from.items()}
-        with atomic_write(record) as temporary:
-            temporary.write_text(json.dumps(before))
+        write_json(record, before)
     return list(made_from)
 
 
@@ -361,8 +363,12 @@ def image_size(path):
     try:
         with Image.open(path) as image:
             width, height = image.size
-            sideways = image.getexif().get(0x0112, 1) >= 5  # Orientation
-    except (UnidentifiedImageError, OSError) as error:
+            sideways = image.getexif().get(0x0112) in (5, 6, 7, 8)
+    except (
+        UnidentifiedImageError,
+        Image.DecompressionBombError,
+        OSError,
+    ) as error:
         raise UserError(
             f"{path} is not an image that can be read; replace or remove it."
         ) from error
@@ -402,11 +408,10 @@ def fetch(name):
     hr_paths = _hr_images(name)
     if not hr_paths:
         places = " and ".join(str(root / f) for f in image_set.folders)
-        cure = image_set.by_hand.format(root=root)
-        raise UserError(
-            f"{name} cannot be fetched; "
-            f"{cure or f'put its images into {places} by hand'}."
-        )
+        cure = f"put its images into {places} by hand"
+        if image_set.by_hand or image_set.files:
+            cure = how_to_get(name)
+        raise UserError(f"{name} cannot be fetched; {cure}.")
     if len(hr_paths) != image_set.count:
         raise UserError(
             f"{name} has {len(hr_paths)} of its {image_set.count} images in "
@@ -472,5 +477,4 @@ def check_and_unpack(path, archive, folder, root):
             f"it on purpose, take its line out of {record})"
         )
     unpack(path, Path(folder).parts[0], root)
-    with atomic_write(record) as temporary:
-        temporary.write_text(json.dumps(known | {archive: digest}, indent=2))
+    write_json(record, known | {archive: digest})

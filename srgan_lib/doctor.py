@@ -169,22 +169,18 @@ def tone_errors(pairs, scale):
 def look_at_tones(pairs, scale):
     """Made small again, sr must be lr: it has the same colors."""
     errors = tone_errors(pairs, scale)
-    best = min(errors, key=errors.get)
-    if best is None and errors[None] < TONE_LIMIT:
+    plain, least = errors.pop(None), min(errors.values())
+    if plain <= least and plain < TONE_LIMIT:
         return None
-    seen = f"sr, made small again, is {errors[None]:.0f} levels off lr"
-    if errors[best] < KNOWN_LIMIT and best is not None:
-        same = [f for f, e in errors.items() if e < errors[best] + 2]
-        seen += (
-            f", and {errors[best]:.0f} off what this fault would make of it"
-        )
+    seen = f"sr, made small again, is {plain:.0f} levels off lr"
+    if least < min(plain, KNOWN_LIMIT):
+        names = [NAMES[f] for f, e in errors.items() if e < least + 2]
+        seen += f", and {least:.0f} off what this fault would make of it"
     else:
-        same = [faults.byte_range, faults.normalized_twice]
-        same.append(faults.statistics_lost)
-        seen += ", and no simple change of range explains it"
-    names = [NAMES[function] for function in same]
-    if len(same) == 3:
+        unknown = faults.byte_range, faults.normalized_twice
+        names = [NAMES[f] for f in (*unknown, faults.statistics_lost)]
         names.append("another picture altogether")
+        seen += ", and no simple change of range explains it"
     return Finding(
         tuple(names),
         seen,
@@ -508,20 +504,27 @@ class Watch:
     """Looks on while a training step runs: who is called, and how."""
 
     def __init__(self, generator, features):
-        self.modes, self.batches, self.targets = set(), set(), 0
+        self.modes, self.batches, self.calls = set(), set(), 0
         self.connected, self.gradient = False, 0.0
-        self.hooks = [generator.register_forward_pre_hook(self.see_generator)]
+        hook = generator.register_forward_pre_hook(
+            self.see_generator, with_kwargs=True
+        )
+        self.hooks = [hook]
         if features is not None:
             hook = features.register_forward_hook(self.see_features)
             self.hooks.append(hook)
 
-    def see_generator(self, module, inputs):
+    def see_generator(self, module, inputs, named):
         self.modes.add(module.training)
-        self.batches.add(len(inputs[0]))
+        lr = next(filter(torch.is_tensor, (*inputs, *named.values())))
+        self.batches.add(len(lr))
 
     def see_features(self, module, inputs, output):
-        self.targets += 1
-        for layer in [output] if torch.is_tensor(output) else output:
+        self.calls += 1
+        layers = [output] if torch.is_tensor(output) else output
+        if isinstance(layers, dict):  # as torchvision's extractors answer
+            layers = layers.values()
+        for layer in layers:
             if layer.requires_grad:
                 self.connected = True
                 layer.register_hook(self.see_gradient)
@@ -611,7 +614,7 @@ def look_at_content(watch, steps):
     if watch.connected and watch.gradient > 0:
         return None
     seen = "its gradient is zero"
-    if not watch.targets:
+    if not watch.calls:
         seen = f"the content network was never asked in {steps} steps"
     elif not watch.connected:
         seen = "no features of sr carried a gradient"

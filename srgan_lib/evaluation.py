@@ -2,7 +2,7 @@
 
 import time
 
-from srgan_lib.images import read_image, write_image
+from srgan_lib.images import read_image, read_original, write_image
 from srgan_lib.metrics import (
     perceptual_distance,
     psnr,
@@ -11,7 +11,8 @@ from srgan_lib.metrics import (
 )
 
 # The figures of every table: key, heading, and which end is better.
-# The protocol is the paper's: Y, 4 pixels cropped, means over images.
+# The protocol is the paper's: Y, as many pixels cropped as the scale, means
+# over images.
 METRICS = {
     "psnr": ("PSNR (dB)", "higher"),
     "ssim": ("SSIM (Wang)", "higher"),
@@ -21,12 +22,15 @@ METRICS = {
 }
 
 
-def measure(sr, hr, features):
-    """Every figure of one image; sr, hr: uint8 (H, W, 3) of equal shape."""
+def measure(sr, hr, features, crop=4):
+    """Every figure of one image; sr, hr: uint8 (H, W, 3) of equal shape.
+
+    crop: the pixels at each border that PSNR and SSIM leave out.
+    """
     return {
-        "psnr": psnr(sr, hr),
-        "ssim": ssim(sr, hr),
-        "ssim_daala": ssim(sr, hr, variant="daala"),
+        "psnr": psnr(sr, hr, crop),
+        "ssim": ssim(sr, hr, crop),
+        "ssim_daala": ssim(sr, hr, crop, variant="daala"),
         "perceptual": perceptual_distance(sr, hr, features),
         "spectrum": spectrum_distance(sr, hr),
     }
@@ -48,12 +52,11 @@ def evaluate(enlarge, pairs, features, folder=None):
     """
     images, seconds = {}, 0.0
     for hr_path, lr_path in pairs:
-        begin = time.perf_counter()
-        sr = enlarge(read_image(lr_path))
+        lr, begin = read_image(lr_path), time.perf_counter()
+        sr = enlarge(lr)
         seconds += time.perf_counter() - begin
-        # hr may exceed sr by up to scale - 1 pixels, which lr never saw.
-        hr = read_image(hr_path)[: sr.shape[0], : sr.shape[1]]
-        images[hr_path.stem] = measure(sr, hr, features)
+        hr, scale = read_original(hr_path, sr), len(sr) // len(lr)
+        images[hr_path.stem] = measure(sr, hr, features, crop=scale)
         if folder is not None:
             write_image(folder / f"{hr_path.stem}.png", sr)
     return {

@@ -34,6 +34,7 @@ from srgan_lib import (
 )
 from srgan_lib.config import load_profile, workspace
 from srgan_lib.errors import UserError
+from srgan_lib.files import read_json, write_json
 
 TRAINING_CODE = (images, datasets, models, losses, solver, training)
 MEASURING_CODE = (images, imresize, models, losses, metrics, inference)
@@ -124,14 +125,6 @@ def runs_folder(config):
     return workspace() / "runs" / config.name
 
 
-def read_json(path):
-    """What a .json file holds; nothing if it is missing or cut short."""
-    try:
-        return json.loads(Path(path).read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
-        return {}
-
-
 def read_record(name):
     """One of the library's records, as write_up; empty if it has none."""
     return read_json(RECORDS / f"{name}.json")
@@ -182,9 +175,8 @@ def make_task(config, name, key, folder, pairs, source=None):
     """
     found = read_json(folder / "config.json")
     run = config.runs[name]
-    batch = config[run.network].batch_size
-    full = len(pairs) * config.crops_per_image // batch
-    total = run.epochs * min(config.steps_per_epoch or full, full)
+    steps = training.steps_an_epoch(config, run.network, len(pairs))
+    total = run.epochs * steps
     same = found.get("key") == key
     if is_finished(folder, key):
         state, why, steps = "finished", "it is up to date", 0
@@ -220,7 +212,7 @@ def what_changed(config, name, found, source):
 
     found: its config.json; source: the task that it begins from, or None.
     """
-    if not found:
+    if not found or name not in found["settings"]["runs"]:
         return "it has not been trained"
     old, new = (own_settings(s, name) for s in (found["settings"], config))
     changed = [k for k in new if digest(new[k]) != digest(old.get(k))]
@@ -325,7 +317,7 @@ def take_snapshot(task, config):
         shutil.copy(source / file, task.folder)
         training.keep_until(task.folder / file, last["step"])
     shutil.copy(kept, task.folder / "weights.safetensors")
-    training.write_json(
+    write_json(
         task.folder / "config.json",
         read_json(source / "config.json")
         | {
@@ -373,12 +365,23 @@ def measure_runs(config, tasks):
     that is there."""
     judge = functools.cache(losses.EfficientNetFeatures)  # if it is needed
     sets = present_sets(config)
-    methods = {runs_folder(config) / BICUBIC: ("", None)}
-    methods |= {task.folder: (task.key, None) for task in tasks}
+    scale = config.scaling_factor
+    bicubic = functools.partial(imresize.imresize, scale=scale)
+    methods = {runs_folder(config) / BICUBIC: ("", lambda: bicubic)}
+    for task in tasks:
+        loaded = functools.partial(enlarger, task.folder)
+        methods[task.folder] = (task.key, loaded)
     for name, folder in shipped_folders(config).items():
-        methods[folder] = (inference.provenance(name)["sha256"], name)
-    for folder, (key, shipped) in methods.items():
-        measure_run(folder, key, sets, config.scaling_factor, judge, shipped)
+        loaded = functools.partial(enlarger, name)
+        methods[folder] = (inference.provenance(name)["sha256"], loaded)
+    for folder, (key, load) in methods.items():
+        measure_run(folder, key, load, sets, scale, judge)
+
+
+def enlarger(name_or_path):
+    """A trained generator as a function from lr to sr."""
+    generator = inference.load_generator(name_or_path)
+    return functools.partial(inference.upscale, generator)
 
 
 def shipped_folders(config):
@@ -392,10 +395,10 @@ def shipped_folders(config):
     }
 
 
-def measure_run(folder, run_key, sets, scale, judge, shipped=None):
-    """Measure a run, or bicubic, on sets where its figures do not stand.
+def measure_run(folder, run_key, load, sets, scale, judge):
+    """Measure a method on the sets where its figures do not stand.
 
-    shipped: the name of the shipped weights, if it is these.
+    load: returns its function from lr to sr.
     """
     stored = read_json(folder / "metrics.json")
     for test_set in sets:
@@ -404,17 +407,12 @@ def measure_run(folder, run_key, sets, scale, judge, shipped=None):
         if is_measured(folder, test_set, pairs, key):
             continue
         print(f"measuring {folder.name} on {test_set}", flush=True)
-        if folder.name == BICUBIC:
-            enlarge = functools.partial(imresize.imresize, scale=scale)
-        else:
-            generator = inference.load_generator(shipped or folder)
-            enlarge = functools.partial(inference.upscale, generator)
         pictures = None
         if test_set in PICTURE_SETS:
             pictures = folder / "sr" / test_set
-        figures = evaluation.evaluate(enlarge, pairs, judge(), pictures)
+        figures = evaluation.evaluate(load(), pairs, judge(), pictures)
         stored[test_set] = {"key": key} | figures
-        training.write_json(folder / "metrics.json", stored)
+        write_json(folder / "metrics.json", stored)
 
 
 @dataclass

@@ -219,16 +219,23 @@ def run_faults(config, long=False):
     )
     judge = functools.cache(losses.EfficientNetFeatures)
     sets = present_sets()
-    for fault in chosen_faults(config, long):
-        task, changed = (
-            make_task(config, fault, pairs),
-            with_fault(config, fault),
-        )
-        with spoiled(fault):
-            experiments.perform(task, changed, pairs, val_pairs)
-        if training.processes().is_main_process:
+    chosen = chosen_faults(config, long)
+    tasks = [make_task(config, fault, pairs) for fault in chosen]
+    processes = training.processes()
+    processes.wait_for_everyone()  # all plan before anything is moved
+    for fault, task in zip(chosen, tasks, strict=True):
+        with spoiled(fault), training.lost_process_named(fault.name):
+            experiments.perform(
+                task, with_fault(config, fault), pairs, val_pairs
+            )
+        if processes.is_main_process:
             experiments.measure_run(
-                task.folder, task.key, sets, config.scaling_factor, judge
+                task.folder,
+                task.key,
+                functools.partial(experiments.enlarger, task.folder),
+                sets,
+                config.scaling_factor,
+                judge,
             )
     return results(config)
 

@@ -20,6 +20,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from srgan_lib import data_lists, experiments, images, imresize, models
+from srgan_lib.files import read_json, write_json
 from srgan_lib.images import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -32,7 +33,6 @@ from srgan_lib.images import (
     to_tensor,
     to_uint8,
 )
-from srgan_lib.training import write_json
 
 TEST_SETS = ("Bundled5", "Set5")  # small, and enough to see a fault
 NEAR = 1.0, 0.05  # dB and SSIM: as near as another network would be, at most
@@ -353,7 +353,7 @@ def stored_signatures(config, run):
     folder = experiments.runs_folder(config)
     result = experiments.read_result(folder / run)
     file = folder / "faults" / "signatures.json"
-    stored, found = experiments.read_json(file), {}
+    stored, found = read_json(file), {}
     code = experiments.code_digest(
         (images, imresize, models, sys.modules[__name__])
     )

@@ -7,6 +7,7 @@ browser and never resampled; the page's sr.css and sr.js do the rest.
 import base64
 import html
 import io
+import itertools
 import re
 
 import matplotlib.pyplot as plt
@@ -20,16 +21,20 @@ from srgan_lib.images import rgb_to_y
 # three are of Okabe and Ito (2008).
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#5b2a86", "#603000", "#555555")
 MARKERS = "osD^vP"
+LINES = tuple(itertools.product(("-", "--", ":"), COLORS))
 INK = "#333333"  # of diagrams
+WEBP_SIDE = 16_383  # pixels, at most
 
 
 def data_uri(image):
-    """A uint8 image (H, W, 3) or (H, W) as a lossless WebP inside a URI."""
+    """A uint8 image (H, W, 3) or (H, W) inside a URI, without loss."""
+    # A WebP is a quarter shorter than a PNG.
+    kind = "webp" if max(image.shape[:2]) <= WEBP_SIDE else "png"
     buffer = io.BytesIO()
     picture = Image.fromarray(np.ascontiguousarray(image))
-    picture.save(buffer, "WEBP", lossless=True)  # a quarter less than PNG
+    picture.save(buffer, kind, lossless=True)
     data = base64.b64encode(buffer.getvalue()).decode()
-    return f"data:image/webp;base64,{data}"
+    return f"data:image/{kind};base64,{data}"
 
 
 def cut(image, box):
@@ -244,13 +249,14 @@ def smooth(values, width):
 
 def curves(axes, results, key, width=1):
     """Draw one figure of the history over the steps, a line for each run."""
-    for (name, result), color in zip(results.items(), COLORS, strict=False):
+    looks = zip(results.items(), itertools.cycle(LINES))
+    for (name, result), (style, color) in looks:
         history = [r for r in result.history if key in r]
         if len(history) < width or not history:
             continue
         steps = [record["step"] for record in history][width - 1 :]
         values = smooth([record[key] for record in history], width)
-        axes.plot(steps, values, color=color, label=name)
+        axes.plot(steps, values, style, color=color, label=name)
     axes.set(xlabel="step", ylabel=key.replace("_", " "))
     axes.grid(alpha=0.3)
 

@@ -1,12 +1,11 @@
 """Images: reading, writing, value ranges; each conversion in one place.
 
 An image is a uint8 array (H, W, 3), RGB, 0 to 255; a network sees tensors
-(..., 3, H, W). The ranges between the two are made here and nowhere else.
+(..., 3, H, W). The ranges between the two are made here.
 """
 
 import io
-import os
-import uuid
+import struct
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from srgan_lib.errors import UserError
+from srgan_lib.files import atomic_write
 
 FORMATS = {
     "": "PNG",
@@ -59,8 +59,23 @@ def read_image(path):
                 f"{path} has an alpha channel; flatten it onto a background "
                 "first."
             )
-        picture = ImageOps.exif_transpose(picture)
-        return np.asarray(picture.convert("RGB"))
+        return np.array(upright(picture).convert("RGB"))
+
+
+def upright(picture):
+    """An opened picture, turned as its EXIF says."""
+    picture.getexif()
+    # Else it is written anew, which fails where one tag is out of order.
+    picture.info.pop("exif", None)
+    return ImageOps.exif_transpose(picture)
+
+
+def read_original(path, sr):
+    """The hr image of a test set that sr is compared with, cut to its size.
+
+    hr may exceed sr by up to scale - 1 pixels, which lr never saw.
+    """
+    return read_image(path)[: sr.shape[0], : sr.shape[1]]
 
 
 @contextmanager
@@ -71,10 +86,6 @@ def open_picture(path):
     where Pillow finds out only when it decodes the pixels.
     """
     path = Path(path)
-    if not path.exists():
-        raise UserError(f"{path}: there is no such file; check the path.")
-    if path.is_dir():
-        raise UserError(f"{path} is a folder; name an image file in it.")
     try:
         with Image.open(path) as picture:
             if fault := _fault(picture):
@@ -83,6 +94,10 @@ def open_picture(path):
         return
     except UserError:
         raise
+    except FileNotFoundError:
+        reason = "is no such file; check the path"
+    except IsADirectoryError:
+        reason = "is a folder; name an image file in it"
     except UnidentifiedImageError:
         reason = "is not an image that can be read; convert it to PNG"
         if path.stat().st_size == 0:
@@ -91,13 +106,17 @@ def open_picture(path):
         reason = "has too many pixels; cut it into smaller pictures"
     except PermissionError:
         reason = "may not be read; change its permissions"
+    except MemoryError:
+        reason = "needs more memory than there is; cut it into smaller ones"
     except Exception as error:  # Pillow's decoders raise many kinds
         reason = f"is damaged or cut short ({error}); fetch it again"
+        if getattr(error, "errno", None):  # of the system, not of Pillow
+            reason = f"cannot be read ({error.strerror}); check the path"
     raise UserError(f"{path} {reason}.")
 
 
 def has_alpha(picture):
-    """Whether an opened picture is transparent somewhere."""
+    """Whether an opened picture has alpha, or a transparent color."""
     return "transparency" in picture.info or picture.mode[-1] in "Aa"
 
 
@@ -110,7 +129,7 @@ def _fault(picture):
         return "has more than 8 bits a channel; convert it to 8 bits first"
     # An MPO is a phone's JPEG with previews behind it: no animation.
     if picture.format != "MPO" and getattr(picture, "n_frames", 1) > 1:
-        return "is animated or has several pages; save one frame of it"
+        return "is animated or has pages or layers; save one picture of it"
     return None
 
 
@@ -187,49 +206,14 @@ def save_picture(path, picture, **extras):
     options = SAVE_OPTIONS.get(kind, {}) | extras
     try:
         picture.save(encoded, kind, **options)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, struct.error) as error:
         size = f"{picture.width} x {picture.height}"
         raise UserError(
             f"{path}: {kind} cannot hold {size} pixels of the kind "
-            f"{picture.mode}; use .png."
+            f"{picture.mode}; use {'.tif' if kind == 'PNG' else '.png'}."
         ) from error
     with atomic_write(path) as temporary:
-        temporary.write_bytes(encoded.getvalue())
-
-
-@contextmanager
-def atomic_write(path):
-    """Yield a temporary path; it takes the place of `path` on success.
-
-    After an error the old file is untouched and nothing else is left. The
-    folder is made if need be; what the system refuses (full disk, no
-    permission) is a UserError.
-    """
-    path = Path(path)
-    # In the same folder, for only there is a rename atomic.
-    temporary = path.with_name(f".{uuid.uuid4().hex}{path.suffix}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _cannot_write(path, error) from error
-    try:
-        yield temporary
-        with open(temporary, "r+b") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        if error.filename in (None, str(temporary), temporary):
-            raise _cannot_write(path, error) from error
-        raise  # the caller stumbled over another file
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _cannot_write(path, error):
-    return UserError(
-        f"{path} cannot be written ({error.strerror or error}); "
-        "free some space or choose another folder."
-    )
+        temporary.write_bytes(encoded.getbuffer())
 
 
 # --- arrays --------------------------------------------------------------

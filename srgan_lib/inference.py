@@ -17,10 +17,10 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from srgan_lib.checkpoints import load_weights, read_weights
 from srgan_lib.errors import UserError
+from srgan_lib.files import atomic_write
 from srgan_lib.images import (
     IMAGENET_MEAN,
     IMAGENET_STD,
-    atomic_write,
     denormalize_sr,
     normalize_lr,
     to_image,
@@ -239,6 +239,15 @@ class SelfEnsemble(nn.Module):
         return total / 8
 
 
+def scale_of(generator):
+    """How many times a generator enlarges: each pixel shuffle does."""
+    return math.prod(
+        module.upscale_factor
+        for module in generator.modules()
+        if isinstance(module, nn.PixelShuffle)
+    )
+
+
 # --- memory --------------------------------------------------------------
 
 
@@ -257,9 +266,8 @@ def memory_per_pixel(generator):
     """
     layers = list(generator.modules())
     channels = [m for m in layers if isinstance(m, nn.Conv2d)][-1].in_channels
-    shuffles = (m for m in layers if isinstance(m, nn.PixelShuffle))
-    scale = math.prod(m.upscale_factor for m in shuffles)
-    return 4 * max(5 * channels, 7 * 3 * scale**2)  # float32: 4 bytes
+    colors = 3 * scale_of(generator) ** 2
+    return 4 * max(5 * channels, 7 * colors)  # float32: 4 bytes
 
 
 def fitting_tile(generator, free):

@@ -141,13 +141,11 @@ def _ssim(x, y, rows, columns):
             )
         # The formula in s and d: 4 a b = s^2 - d^2, 2 (a^2 + b^2) = s^2 + d^2.
         s, d, s_variance, d_variance = moments.reshape(4, -1, len(mass))
-        s_variance -= s * s
-        d *= d
-        d_variance -= d
-        s += 2 * MIDDLE
-        s *= s
-        similarity = (s - d + 2 * C1) * (s_variance - d_variance + 2 * C2)
-        similarity /= (s + d + 2 * C1) * (s_variance + d_variance + 2 * C2)
+        s_variance -= s * s  # E[s^2] - E[s]^2
+        d_variance -= d * d
+        ss, dd = np.square(s + 2 * MIDDLE), np.square(d)
+        similarity = (ss - dd + 2 * C1) * (s_variance - d_variance + 2 * C2)
+        similarity /= (ss + dd + 2 * C1) * (s_variance + d_variance + 2 * C2)
         total += row_mass[outs] @ similarity @ mass
     return total / (row_mass.sum() * mass.sum())
 
@@ -194,11 +192,11 @@ def spectrum_distance(sr, hr):
 def perceptual_distance(sr, hr, features):
     """Distance in the features of a frozen network, features.name.
 
-    features: module, (N, 3, H, W) in [-1, 1] -> a tensor (N, C, h, w) or a
-    list of them. At each place both feature vectors are scaled to length 1;
-    the squared distance is averaged over places, then layers: LPIPS (Zhang
-    et al. 2018) without its linear heads. From 0 to at most 4. Figures of
-    different networks cannot be compared.
+    features: module, (N, 3, H, W) in [-1, 1] -> a tensor (N, C, h, w), a
+    list or a dictionary of them. At each place both feature vectors are
+    scaled to length 1; the squared distance is averaged over places, then
+    layers: LPIPS (Zhang et al. 2018) without its linear heads. From 0 to at
+    most 4. Figures of different networks cannot be compared.
     """
     _require_pair(sr, hr)
     parameter = next(features.parameters(), torch.empty(0))
@@ -207,6 +205,8 @@ def perceptual_distance(sr, hr, features):
         layers = features(normalize_hr(images.to(parameter.device)))
         if isinstance(layers, torch.Tensor):
             layers = [layers]
+        elif isinstance(layers, dict):
+            layers = layers.values()
         distances = []
         for layer in layers:
             a, b = torch.nn.functional.normalize(layer.float(), dim=1)
@@ -225,6 +225,8 @@ def grid_amplitude(sr, hr, period=4):
     _require_pair(sr, hr)
     error = rgb_to_y(sr, quantize=False) - rgb_to_y(hr, quantize=False)
     rows, columns = (size // period for size in error.shape)
+    if min(rows, columns) == 0:
+        raise ValueError(f"{error.shape} pixels hold no cell of {period}")
     error = error[: rows * period, : columns * period]
     cells = error.reshape(rows, period, columns, period)
     return float(cells.mean(axis=(0, 2)).std())

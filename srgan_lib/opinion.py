@@ -25,7 +25,8 @@ from statsmodels.stats.multitest import multipletests
 from srgan_lib.data_lists import PHOTOS, SUFFIXES, data_list
 from srgan_lib.errors import UserError
 from srgan_lib.figures import COLORS, cut, data_uri
-from srgan_lib.images import atomic_write, read_image
+from srgan_lib.files import atomic_write
+from srgan_lib.images import read_image
 from srgan_lib.imresize import imresize
 
 PAGE = Path(__file__).with_name("opinion.html")
@@ -100,12 +101,16 @@ def read_pictures(folder, test_set=None):
 
 def image_files(folder):
     """{stem: path} of the pictures in a folder; none if it is not there."""
-    paths = folder.iterdir() if folder.is_dir() else ()
-    return {
-        path.stem: path
-        for path in paths
-        if path.suffix.lower() in SUFFIXES and path.name[0] != "."
-    }
+    found = {}
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.suffix.lower() not in SUFFIXES or path.name[0] == ".":
+            continue
+        first = found.setdefault(path.stem, path)
+        if first is not path:
+            raise UserError(
+                f"{first} and {path} are the same image twice; remove one."
+            )
+    return found
 
 
 def same_size(shown, image):
@@ -505,7 +510,8 @@ def bradley_terry(wins, prior=0.5):
     """Scores from wins[i, j], how often i was preferred to j: (n,), mean 0.
 
     The odds that i is preferred to j are exp(score i - score j). `prior` is
-    added to each count, or one who never lost would be infinitely good.
+    added to each count, or one who never lost would be infinitely good; two
+    who never met thereby count as equals.
     """
     number = len(wins)
     first, second = np.triu_indices(number, 1)
@@ -681,7 +687,7 @@ def test_table(result):
     """(headings, rows): how any two methods differ, and how surely."""
     rows = [
         [
-            f"{test['a']} - {test['b']}",
+            f"{test['a']} minus {test['b']}",
             write(test["difference"], "+"),
             *span(test, "+"),
             f"{test['p_raters']:.3f}",

@@ -5,15 +5,16 @@ brings a photograph wants back all that came with it.
 """
 
 import mimetypes
+import stat
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 from scipy import ndimage
 
 from srgan_lib.errors import UserError
-from srgan_lib.images import has_alpha, open_picture, save_picture
+from srgan_lib.images import has_alpha, open_picture, save_picture, upright
 from srgan_lib.imresize import imresize
 
 GRAY_MODES = ("1", "L", "LA", "La")
@@ -22,12 +23,15 @@ COLOR_MODES = ("P", "PA", "RGB", "RGBA", "RGBa", "RGBX")
 # What holds gray, alpha, profile, EXIF, and pictures of any size (but for
 # JPEG and alpha).
 JPEG = (".jpg", ".jpeg")
-SUFFIXES = (".png", *JPEG, ".tif", ".tiff")
+TIFF = (".tif", ".tiff")
+SUFFIXES = (".png", *JPEG, *TIFF)
+TIFF_BYTES = 2**32 - 2**24  # it counts to 4 GiB; the rest: profile, EXIF
 
 # EXIF's tags for width and height: the picture's, and those of its table
 # of camera settings.
 SIZE_TAGS, CAMERA_SIZE_TAGS = (256, 257), (40962, 40963)
-CAMERA_TABLE = 34665
+CAMERA_TABLE, PLACE_TABLE = 34665, 34853
+FORMAT_TABLE = 40965  # within the camera's
 # What is true of the file that was read, and not of the next one: its
 # orientation, and how a TIFF stores bits, strips, tiles, palette, profile.
 STORAGE_TAGS = (
@@ -47,14 +51,47 @@ def find_photographs(places):
     """
     paths = []
     for place in map(Path, places):
-        if not place.is_dir():
-            paths.append(place)
-            continue
-        inside = sorted(filter(looks_like_image, place.iterdir()))
-        if not inside:
-            raise UserError(f"{place} has no image files; name another.")
-        paths += inside
+        paths += images_in(place) if is_folder(place) else [place]
     return list(dict.fromkeys(paths))
+
+
+def images_in(folder):
+    try:
+        inside = sorted(filter(looks_like_image, folder.iterdir()))
+    except OSError as error:
+        raise cannot_reach(folder, error) from error
+    if not inside:
+        raise UserError(f"{folder} has no image files; name another.")
+    return inside
+
+
+def look_up(path):
+    """What the system knows of a file; None if it is not there."""
+    try:
+        return path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise cannot_reach(path, error) from error
+
+
+def cannot_reach(path, error):
+    return UserError(
+        f"{path} cannot be reached ({error.strerror}); change its permissions "
+        "or name another."
+    )
+
+
+def is_folder(path):
+    found = look_up(path)
+    return found is not None and stat.S_ISDIR(found.st_mode)
+
+
+def identity(path):
+    """What two paths share if they are one file."""
+    # Names do not tell: some file systems take a.png and A.png for one.
+    found = look_up(path)
+    return (found.st_dev, found.st_ino) if found else path.resolve()
 
 
 def named_as_image(path):
@@ -75,7 +112,7 @@ def plan_outputs(paths, out):
     file with one of SUFFIXES.
     """
     out = Path(out)
-    if out.is_dir() or not named_as_image(out):
+    if is_folder(out) or not named_as_image(out):
         return check_outputs({p: out / f"{p.stem}.png" for p in paths})
     if out.suffix.lower() not in SUFFIXES:
         raise UserError(
@@ -91,10 +128,9 @@ def plan_outputs(paths, out):
 
 def check_outputs(outputs):
     """Refuse what would be lost: an input, or one of two outputs."""
-    inputs = {path.resolve(): path for path in outputs}
-    seen = {}
+    inputs, seen = {identity(path) for path in outputs}, {}
     for path, target in outputs.items():
-        if target.resolve() in inputs:
+        if identity(target) in inputs:
             raise UserError(
                 f"{target} is itself a photograph to enlarge; name another "
                 "folder with -o."
@@ -137,9 +173,8 @@ def read_photograph(path):
                 "first."
             )
         exif = kept_exif(picture.getexif())  # read while the file is open
-        upright = ImageOps.exif_transpose(picture)
-        colors = upright.convert("RGBA" if has_alpha(picture) else "RGB")
-        pixels = np.asarray(colors)
+        kind = "RGBA" if has_alpha(picture) else "RGB"
+        pixels = np.asarray(upright(picture).convert(kind))
         return Photograph(
             image=np.ascontiguousarray(pixels[..., :3]),
             alpha=pixels[..., 3] if pixels.shape[2] == 4 else None,
@@ -183,6 +218,19 @@ def check_alpha(path, photograph):
         raise UserError(f"{path}: JPEG holds no alpha; use .png.")
 
 
+def check_tiff(path, photograph, scale):
+    """Refuse, before the work, what is too large for a TIFF."""
+    height, width = (scale * side for side in photograph.image.shape[:2])
+    channels = 1 if photograph.gray else 3
+    channels += photograph.alpha is not None
+    size = height * width * channels
+    if path.suffix.lower() in TIFF and size > TIFF_BYTES:
+        raise UserError(
+            f"{path}: a picture of {width} x {height} pixels is too large "
+            "for TIFF, which holds 4 GiB; use .png."
+        )
+
+
 def write_photograph(path, photograph):
     """Write a photograph; the suffix tells the format."""
     picture = Image.fromarray(photograph.image)
@@ -198,8 +246,39 @@ def write_photograph(path, photograph):
     save_picture(path, picture, **extras)
 
 
+def is_writable(tag, value):
+    """Whether Pillow can write it: not a number that is stored as text."""
+    lone = Image.Exif()
+    lone[tag] = value
+    try:
+        lone.tobytes()
+    except Exception:  # as many kinds as ways to be wrong
+        return False
+    return True
+
+
+def drop_unwritable(exif):
+    """Delete the tags of EXIF, and of its tables, that Pillow cannot write."""
+    tables = {CAMERA_TABLE, PLACE_TABLE} & {*exif}
+    for table in tables:
+        inner = exif.get_ifd(table)
+        for tag in list(inner):
+            value = inner[tag]
+            if tag == FORMAT_TABLE:
+                value = exif.get_ifd(tag)
+            if not is_writable(table, {tag: value}):
+                del inner[tag]
+    for tag in {*exif} - tables:
+        if not is_writable(tag, exif[tag]):
+            del exif[tag]
+
+
 def kept_exif(exif):
-    """A copy of a file's EXIF, without what is true of that file alone."""
+    """A copy of a file's EXIF, without what is true of that file alone.
+
+    What is damaged is dropped from both.
+    """
+    drop_unwritable(exif)
     kept = Image.Exif()
     kept.load(exif.tobytes())
     for tag in STORAGE_TAGS:

@@ -65,13 +65,17 @@ def update_ema(ema, generator, step, decay):
     The decay starts small, so that the first weights are soon forgotten.
     """
     decay = min(decay, (1 + step) / (10 + step))
-    averages, current = (
-        [*network.parameters(), *network.buffers()]
-        for network in (ema, generator)
-    )
-    for k in reversed(range(len(averages))):
-        if not averages[k].is_floating_point():  # batch norm's counters
-            averages.pop(k).copy_(current.pop(k))
+    averages, current = [], []
+    for average, now in zip(
+        (*ema.parameters(), *ema.buffers()),
+        (*generator.parameters(), *generator.buffers()),
+        strict=True,
+    ):
+        if average.is_floating_point():
+            averages.append(average)
+            current.append(now)
+        else:  # batch norm's counters
+            average.copy_(now)
     # All in one call: on a GPU two hundred calls take longer than their work.
     torch._foreach_lerp_(averages, current, 1 - decay)
 

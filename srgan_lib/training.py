@@ -35,13 +35,14 @@ from srgan_lib.checkpoints import (
 )
 from srgan_lib.datasets import EpochBatches, SRDataset
 from srgan_lib.errors import UserError
+from srgan_lib.files import write_json, write_text
 from srgan_lib.images import (
     IMAGENET_MEAN,
     IMAGENET_STD,
-    atomic_write,
     normalize_hr,
     normalize_lr,
     read_image,
+    read_original,
 )
 from srgan_lib.inference import upscale
 from srgan_lib.losses import calibrate_content, load_features
@@ -61,9 +62,12 @@ class Interrupted(Exception):
     """A signal ended the training; all is saved."""
 
     def __init__(self, signum, checkpoint):
-        name = signal.Signals(signum).name
-        super().__init__(f"{name}: saved {checkpoint}; start again to go on.")
-        self.signum = signum
+        super().__init__(signum, checkpoint)  # as a process hands it on
+        self.signum, self.checkpoint = signum, checkpoint
+
+    def __str__(self):
+        name = signal.Signals(self.signum).name
+        return f"{name}: saved {self.checkpoint}; start again to go on."
 
 
 def native_precision():
@@ -152,11 +156,6 @@ def processor_name():
     return platform.processor() or platform.machine()
 
 
-def write_json(path, value):
-    with atomic_write(path) as temporary:
-        Path(temporary).write_text(json.dumps(value, indent=1) + "\n")
-
-
 def read_lines(path):
     """The records of a .jsonl file; a line cut short by a crash is left."""
     records = []
@@ -172,8 +171,7 @@ def read_lines(path):
 def keep_until(path, step):
     """Cut a .jsonl file back to the records up to `step`."""
     kept = [r for r in read_lines(path) if r["step"] <= step]
-    with atomic_write(path) as temporary:
-        Path(temporary).write_text("".join(json.dumps(r) + "\n" for r in kept))
+    write_text(path, "".join(json.dumps(r) + "\n" for r in kept))
 
 
 @contextmanager
@@ -246,9 +244,10 @@ def validate(generator, pairs):
     """Mean PSNR over (hr path, lr path) pairs, in dB."""
     scores = []
     for hr_path, lr_path in pairs:
-        sr = upscale(generator, read_image(lr_path))
-        hr = read_image(hr_path)[: sr.shape[0], : sr.shape[1]]
-        scores.append(psnr(sr, hr))
+        lr = read_image(lr_path)
+        sr = upscale(generator, lr)
+        hr, scale = read_original(hr_path, sr), len(sr) // len(lr)
+        scores.append(psnr(sr, hr, crop=scale))
     return sum(scores) / len(scores)
 
 
@@ -426,6 +425,12 @@ def epochs_before(config, name):
     return epochs_before(config, run.start) + earlier.epochs
 
 
+def steps_an_epoch(config, network, images):
+    """Steps in which each image gives its crops, or as few as are wanted."""
+    full = images * config.crops_per_image // config[network].batch_size
+    return min(config.steps_per_epoch or full, full)
+
+
 class Run:
     """One run in its folder: what learns, how far it is, what is kept.
 
@@ -450,8 +455,7 @@ class Run:
             self.stage.crop_size,
             image_home(self.accelerator, pairs),
         )
-        full = len(self.dataset) // self.stage.batch_size
-        self.steps = min(config.steps_per_epoch or full, full)  # an epoch
+        self.steps = steps_an_epoch(config, self.network, len(pairs))
         if self.steps == 0:
             raise UserError(
                 f"{len(self.dataset)} crops do not fill one batch of "
@@ -557,7 +561,9 @@ class Run:
                 raise ValueError("other parts")
             for name, part in networks.items():
                 part.load_state_dict(saved["parts"][name])
-        except Exception as error:  # as many kinds as ways not to fit
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            if isinstance(error, torch.cuda.OutOfMemoryError):
+                raise  # it may fit
             raise UserError(
                 f"{self.checkpoint} was written by a run of another kind or "
                 "architecture; delete it to train this run from its start."

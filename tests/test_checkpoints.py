@@ -153,6 +153,27 @@ def test_a_missing_checkpoint_is_named(tmp_path):
         load_checkpoint(tmp_path / "c.pt")
 
 
+def test_a_checkpoint_that_cannot_be_read_is_not_called_damaged(
+    tmp_path, network, monkeypatch
+):
+    """Whoever is told to delete it loses days."""
+    path = tmp_path / "c.pt"
+    save_checkpoint(path, training_state(network))
+
+    def fails(error):
+        def load(*args, **options):
+            raise error
+
+        return load
+
+    monkeypatch.setattr(torch, "load", fails(PermissionError(13, "no")))
+    with pytest.raises(UserError, match=r"c\.pt may not be read; change"):
+        load_checkpoint(path)
+    monkeypatch.setattr(torch, "load", fails(MemoryError()))
+    with pytest.raises(MemoryError):
+        load_checkpoint(path)
+
+
 @pytest.mark.parametrize(
     "wrap", [functools.partial(pickle.dump, protocol=2), torch.save]
 )

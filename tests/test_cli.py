@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from easydict import EasyDict
 from PIL import Image
 from tiny import Features, smooth_image, tiny_config, write_pictures
 
@@ -158,6 +159,14 @@ def test_a_dry_run_says_what_why_and_how_long(srgan, tiny, here):
         "first: finished, for it is up to date",
         "second: finished, for it is up to date",
     ]
+
+
+def test_a_dry_run_of_faults_without_an_adversarial_run(srgan, tiny, here):
+    tiny.runs = {"first": tiny.runs["first"]}
+    tiny.faults = EasyDict(start="first", srresnet_epochs=1, srgan_epochs=1)
+    code, out, error = srgan("experiments", "--dry-run")
+    assert code == 0, error
+    assert any(line.startswith("right-SRGAN: tr") for line in out.splitlines())
 
 
 def test_the_book_needs_the_runs_of_the_case(srgan, tiny, here):
@@ -322,6 +331,23 @@ def test_a_folder_is_done_but_for_its_bad_files(upscale, here):
     assert first.startswith("srgan: ") and "bad.png is not an im" in first
     assert second.startswith("srgan: ") and "missing.png" in second
     assert sorted(p.name for p in (here / "out").iterdir()) == names
+
+
+def test_a_photograph_that_memory_cannot_hold_is_named(
+    upscale, here, monkeypatch
+):
+    write_pictures(here / "photos", [(16, 16), (16, 20)])
+    enlarge = inference.upscale
+
+    def sometimes(generator, image, *rest):
+        if image.shape[1] == 16:
+            raise MemoryError
+        return enlarge(generator, image, *rest)
+
+    monkeypatch.setattr(inference, "upscale", sometimes)
+    code, out, error = upscale(here / "photos")
+    assert code == 1 and out.strip().endswith("1.png")
+    assert "0.png needs more memory than there is" in error
 
 
 def test_what_a_photograph_brings_is_kept(upscale, here):

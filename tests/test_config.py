@@ -224,10 +224,16 @@ GAN = {"network": "srgan", "epochs": 2}
             "C must be .* of a run that is none itself",
         ),
         ({"A": RUN | {"start": 5}}, "start must be the name of a run"),
+        ({"bicubic": RUN}, "cannot be called 'bicubic', for other figures"),
     ],
 )
 def test_runs_that_cannot_follow_each_other(changed, runs, message):
     assert re.search(message, refusal(changed("runs", runs)))
+
+
+def test_the_name_of_a_bundled_profile_is_taken(changed, tmp_path):
+    path = changed("seed", 7).rename(tmp_path / "quick.yaml")
+    assert "has the name of one of the library's profiles" in refusal(path)
 
 
 @pytest.mark.parametrize("text", ["a: [1", "a: b: c", "- 1\n\tx", "\x00"])

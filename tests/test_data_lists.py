@@ -141,6 +141,11 @@ def test_notes_and_hidden_files_are_passed_over(root):
     assert len(data_list("Set5")) == 2
 
 
+def test_a_link_to_nothing_is_passed_over(root):
+    (set5(root) / "HR/gone.png").symlink_to("nowhere.png")
+    assert len(data_list("Set5")) == 2
+
+
 def test_an_empty_folder_is_no_set(root):
     (root / "benchmark/Set5/HR").mkdir(parents=True)
     with pytest.raises(UserError, match="Set5 is not there"):

@@ -99,6 +99,26 @@ def test_colors_that_nothing_explains_are_the_networks():
     assert "running statistics reset" in finding.faults
 
 
+def test_a_picture_between_two_explanations_is_no_crash():
+    found = doctor.examine(
+        lambda lr: bicubic((0.49 * lr + 0.51 * lr[..., ::-1]).astype(np.uint8))
+    )
+    assert named(found) == {doctor.NAMES[faults.blue_first]}
+
+
+def test_three_faults_that_look_alike_are_not_called_unknown():
+    """Half way between two ranges, one of which two faults share."""
+    alike = [faults.signed_range, faults.read_as_imagenet, faults.unit_range]
+
+    def enlarge(lr):
+        tones = [doctor.TONES[fault](lr / 255) for fault in alike[1:]]
+        sr = imresize(np.mean(tones, axis=0).clip(0, 1), 4)
+        return (sr.clip(0, 1) * 255).round().astype(np.uint8)
+
+    found = doctor.examine(enlarge)
+    assert named(found) == {doctor.NAMES[fault] for fault in alike}
+
+
 def noisy(lr):
     noise = np.random.randint(0, 3, (lr.shape[0] * 4, lr.shape[1] * 4, 3))
     return bicubic(lr) // 2 * 2 + (noise == 0)
@@ -362,6 +382,18 @@ def test_features_that_learn_are_named(trainer):
 
 def test_features_that_nobody_asks_are_named(trainer):
     assert trainer.examine(features=Features()) >= {what("content-detached")}
+
+
+def test_features_may_answer_with_a_dictionary():
+    """As torchvision's create_feature_extractor does; and lr by its name."""
+    generator = nn.Conv2d(3, 3, 3)
+    features = nn.Sequential(nn.Conv2d(3, 3, 3))
+    features.register_forward_hook(lambda m, x, y: {"relu": y})
+    watch = doctor.Watch(generator, features)
+    sr = generator(input=torch.ones(5, 3, 8, 8))
+    features(sr)["relu"].sum().backward()
+    assert watch.batches == {5} and watch.calls == 1
+    assert watch.connected and watch.gradient > 0
 
 
 # --- the command ---------------------------------------------------------

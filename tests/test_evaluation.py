@@ -52,6 +52,21 @@ def test_each_figure_is_that_of_its_metric():
     assert len(set(found.values())) == 5
 
 
+def test_as_many_pixels_are_cropped_as_the_scale(tmp_path):
+    hr = smooth_image(40, 48)
+    paths = tmp_path / "hr.png", tmp_path / "lr.png"
+    write_image(paths[0], hr)
+    write_image(paths[1], imresize(hr, 0.5))
+
+    def twice(lr):
+        return lr.repeat(2, axis=0).repeat(2, axis=1)
+
+    found = evaluate(twice, [paths], Features())["mean"]
+    sr = twice(imresize(hr, 0.5))
+    assert found["psnr"] == psnr(sr, hr, crop=2) != psnr(sr, hr, crop=4)
+    assert found["ssim"] == ssim(sr, hr, crop=2)
+
+
 def test_the_better_end_of_each_figure():
     hr = smooth_image(48, 48)
     near, far = hr // 2 + 60, nearest(imresize(hr, 0.25))[::-1]

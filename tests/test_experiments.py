@@ -292,6 +292,13 @@ def test_a_plan_says_why(config, tmp_path, monkeypatch):
     config.srresnet.learning_rate = 1e-5
     assert plan(config)[GAN].why == f"{SHORT}, which it begins from, changed"
     config.srresnet.learning_rate = 1e-3
+    folder = plan(config)[GAN].folder
+    config.runs["new"] = config.runs.pop(GAN)
+    shutil.copytree(folder, folder.with_name("new"))  # renamed in both places
+    assert plan(config)["new"].why == "it is up to date"
+    config.D.fc_size = 5
+    assert plan(config)["new"].why == "it has not been trained"
+    config.runs[GAN], config.D.fc_size = config.runs.pop("new"), 4
     rewrite(tmp_path / "TinyTrain", seed=5)
     assert plan(config)[LONG].why.startswith("its training images, or the c")
 

@@ -42,9 +42,9 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.tags if name == tag]
 
 
-def decoded(uri):
-    kind, _, data = uri.partition(",")
-    assert kind == "data:image/webp;base64"
+def decoded(uri, kind="webp"):
+    start, _, data = uri.partition(",")
+    assert start == f"data:image/{kind};base64"
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(data))))
 
 
@@ -60,6 +60,14 @@ def test_a_data_uri_holds_the_very_pixels(gray):
     np.testing.assert_array_equal(
         decoded(figures.data_uri(given[::-1, 1:])), image[::-1, 1:]
     )
+
+
+def test_what_is_too_long_for_a_webp_becomes_a_png():
+    image = random_image(1, 16_384)
+    uri = figures.data_uri(image)
+    np.testing.assert_array_equal(decoded(uri, "png"), image)
+    uri = figures.data_uri(image[:, 1:])
+    np.testing.assert_array_equal(decoded(uri), image[:, 1:])
 
 
 @pytest.mark.parametrize("draw", [zoom_grid, slider])
@@ -253,6 +261,15 @@ def test_learning_curves_draw_each_run_that_has_the_figure():
     assert [line.get_label() for line in right.lines] == ["c"]
     # A run keeps its color from one picture to the next.
     assert left.lines[1].get_color() == right.lines[0].get_color()
+
+
+def test_no_run_is_left_out_and_no_two_look_alike():
+    result = SimpleNamespace(history=[{"step": 1, "loss": 2.0}])
+    figure, axes = figures.plt.subplots()
+    figures.curves(axes, {str(k): result for k in range(13)}, "loss")
+    looks = {(x.get_color(), x.get_linestyle()) for x in axes.lines}
+    assert len(axes.lines) == len(looks) == 13
+    figures.plt.close(figure)
 
 
 def test_points_differ_in_color_and_in_marker():

@@ -311,6 +311,12 @@ def test_perceptual_distance_of_a_network_with_one_layer():
     assert 0 < distance < 4
     assert perceptual_distance(hr, sr, network) == pytest.approx(distance)
 
+    class Named(torch.nn.Module):  # as torchvision's feature extractors
+        def forward(self, x):
+            return {"last": network(x)}
+
+    assert perceptual_distance(sr, hr, Named()) == pytest.approx(distance)
+
 
 # --- what an adversarial stage can do wrong ----------------------------------
 
@@ -324,6 +330,8 @@ def test_a_grid_is_found_and_an_offset_is_none():
     assert grid_amplitude(sr, hr) == pytest.approx(luma * 15**0.5 / 16)
     assert grid_amplitude(sr[:63, :46], hr[:63, :46]) > 1
     assert grid_amplitude(sr, hr, period=5) < 0.2 * grid_amplitude(sr, hr)
+    with pytest.raises(ValueError, match="hold no cell of 4"):
+        grid_amplitude(sr[:3], hr[:3])
 
 
 def test_color_shift_is_that_of_the_worst_channel():

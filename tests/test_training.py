@@ -4,6 +4,7 @@ nothing half-written."""
 import json
 import math
 import os
+import pickle
 import random
 import shutil
 import signal
@@ -340,6 +341,8 @@ def test_sigterm_saves_too(config, pairs, tmp_path, hook):
     with pytest.raises(Interrupted, match="SIGTERM") as caught:
         train(config, "srresnet", tmp_path / "run", pairs)
     assert caught.value.signum == signal.SIGTERM
+    handed_on = pickle.loads(pickle.dumps(caught.value))  # by a process
+    assert str(handed_on) == str(caught.value)
     assert load_checkpoint(tmp_path / "run/checkpoint.pt")["step"] == 2
 
 

@@ -18,6 +18,7 @@ from srgan_lib import experiments, training
 from srgan_lib.config import load_profile
 from srgan_lib.data_lists import data_list
 from srgan_lib.evaluation import evaluate
+from srgan_lib.files import write_json
 from srgan_lib.images import read_image
 from srgan_lib.inference import load_generator, upscale
 from srgan_lib.losses import EfficientNetFeatures
@@ -94,7 +95,7 @@ def main():
         figures = attempt(config, stage, change, features)
         record["attempts"].append({"stage": stage, "what": what, **figures})
         print(json.dumps(record["attempts"][-1]), flush=True)
-        training.write_json(RECORD, record)
+        write_json(RECORD, record)
 
 
 if __name__ == "__main__":

@@ -19,8 +19,8 @@ from srgan_lib import inference
 from srgan_lib.data_lists import data_list
 from srgan_lib.experiments import RECORDS
 from srgan_lib.figures import busiest, cut
+from srgan_lib.files import write_json
 from srgan_lib.images import read_image, write_image
-from srgan_lib.training import write_json
 
 CROPS, HEIGHT, WIDTH, ZOOM, SEED = 10, 100, 130, 4, 0
 NETWORKS = ("srresnet", "srgan")

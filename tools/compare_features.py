@@ -24,6 +24,7 @@ from srgan_lib.checkpoints import save_weights
 from srgan_lib.config import load_profile, workspace
 from srgan_lib.evaluation import evaluate
 from srgan_lib.figures import busiest, cut
+from srgan_lib.files import write_json
 from srgan_lib.images import read_image, write_image
 from srgan_lib.imresize import imresize
 from srgan_lib.inference import load_generator, upscale
@@ -128,8 +129,8 @@ def main(name):
             found = compare(config, features, start, judges, root / features)
             record["networks"][features] = found
             print(features, json.dumps(found), flush=True)
-            training.write_json(RECORD, record)
-    training.write_json(RECORD, record | {"crop": keep_crop(root)})
+            write_json(RECORD, record)
+    write_json(RECORD, record | {"crop": keep_crop(root)})
     print(f"The record is {RECORD}; the pictures are in {root}.")
 
 

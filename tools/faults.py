@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from srgan_lib import experiments, fault_runs, faults
 from srgan_lib.data_lists import data_list, is_present
-from srgan_lib.training import write_json
+from srgan_lib.files import read_json, write_json
 
 RECORDS = experiments.RECORDS
 WRITE_UP = experiments.read_record("write_up")
@@ -77,7 +77,7 @@ def record_signatures(config):
     """All combinations on Set5; on Set14 single faults and what came near."""
     file = RECORDS / "signatures.json"
     names = [[fault.name for fault in some] for some in COMBINATIONS]
-    record = experiments.read_json(file)
+    record = read_json(file)
     if record.get("combinations") != names:
         record = {"profile": config.name, "runs": {}, "combinations": names}
     keys = experiments.run_keys(config, experiments.training_pairs(config))

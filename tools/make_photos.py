@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from srgan_lib.images import atomic_write, read_image, to_uint8
+from srgan_lib.files import atomic_write, write_text
+from srgan_lib.images import read_image, to_uint8
 from srgan_lib.imresize import imresize
 
 PHOTOS = Path(__file__).parents[1] / "srgan_lib" / "photos"
@@ -115,11 +116,6 @@ def markdown(credits):
             "",
         ]
     )
-
-
-def write_text(path, text):
-    with atomic_write(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
 
 
 def main(folder):

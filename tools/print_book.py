@@ -18,7 +18,7 @@ from playwright.sync_api import sync_playwright
 from pypdf import PdfReader, PdfWriter
 from pypdf.generic import NameObject, TextStringObject
 
-from srgan_lib.images import atomic_write
+from srgan_lib.files import atomic_write
 
 logging.getLogger("pypdf").setLevel(logging.ERROR)
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")

@@ -23,7 +23,7 @@ from srgan_lib.checkpoints import load_checkpoint, save_weights
 from srgan_lib.datasets import SRDataset
 from srgan_lib.errors import UserError
 from srgan_lib.evaluation import METRICS, evaluate
-from srgan_lib.images import atomic_write
+from srgan_lib.files import atomic_write, write_json, write_text
 from srgan_lib.losses import EfficientNetFeatures
 from srgan_lib.models import Generator
 from srgan_lib.training import (
@@ -272,14 +272,9 @@ def ship(folder, name, sets, features, weights=inference.WEIGHTS):
                 f"{MOST_BYTES:,}; ship a smaller network."
             )
         found = {"sha256": hashlib.sha256(content).hexdigest()} | found
-        write_text(path.with_suffix(".json"), json.dumps(found, indent=1))
-        write_text(path.with_suffix(".md"), model_card(name, found).rstrip())
+        write_json(path.with_suffix(".json"), found)
+        write_text(path.with_suffix(".md"), model_card(name, found))
     return path
-
-
-def write_text(path, text):
-    with atomic_write(path) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def main():

@@ -10,11 +10,12 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from ship_weights import read_run, training_crops
+from ship_weights import read_description, read_run, training_crops
 
 from srgan_lib import experiments, inference, training
 from srgan_lib.data_lists import data_list
 from srgan_lib.errors import UserError
+from srgan_lib.files import read_json, write_json
 from srgan_lib.images import read_image
 from srgan_lib.imresize import imresize
 from srgan_lib.metrics import (
@@ -59,7 +60,7 @@ def row(folder, seen):
     settings = run.settings
     return {
         "steps": run.steps,
-        "planned": settings.runs[run.run].epochs * settings.steps_per_epoch,
+        "planned": read_description(Path(folder)).steps,
         "content": 1,
         **{rule: settings.srgan[rule] for rule in RULES},
         SET: measure(generator),
@@ -70,12 +71,12 @@ def row(folder, seen):
 def main():
     if len(sys.argv) != 3:
         sys.exit(__doc__)
-    record = experiments.read_json(RECORD)
+    record = read_json(RECORD)
     try:
         record["trials"].append(row(*sys.argv[1:]))
     except UserError as error:
         sys.exit(f"srgan_trial: {error}")
-    training.write_json(RECORD, record)
+    write_json(RECORD, record)
     print(record["trials"][-1])
 
 

@@ -3,8 +3,8 @@
 Run by hand: python tools/trials.py. Writes srgan_lib/records/trials.json,
 which chapter 7 shows; trials that stand in it are not made again. Chosen on
 PhotosVal and BSDSVal, which no network here has seen; the test sets are not
-looked at. The learning rate of each trial falls to zero at its end, as that
-of the long run does.
+looked at. The learning rate of each trial but `constant` falls to zero at
+its end, as the long run's schedule has it.
 
 `longer`, in the same record, was written by hand: the first 2,000 steps of
 the long run, which was begun with either loss.
@@ -18,6 +18,7 @@ import torch
 
 from srgan_lib import experiments, training
 from srgan_lib.config import load_profile
+from srgan_lib.files import read_json, write_json
 
 RECORD = experiments.RECORDS / "trials.json"
 STEPS = 500
@@ -76,7 +77,7 @@ def trial(config, change):
 
 def main():
     config = load_profile("reference")
-    record = experiments.read_json(RECORD) or {
+    record = read_json(RECORD) or {
         "profile": config.name,
         "steps": STEPS,
         "train_images": len(experiments.training_pairs(config)),
@@ -87,7 +88,7 @@ def main():
         if what not in record["trials"]:
             record["trials"][what] = trial(config, change)
             print(what, json.dumps(record["trials"][what]), flush=True)
-            training.write_json(RECORD, record)
+            write_json(RECORD, record)
 
 
 if __name__ == "__main__":
