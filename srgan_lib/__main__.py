@@ -17,7 +17,6 @@ from srgan_lib import (
     experiments,
     fault_runs,
     faults,
-    images,
     inference,
     photographs,
     training,
@@ -295,10 +294,7 @@ def upscale_photographs(
             if target.exists() and not force:
                 raise UserError(f"{target} exists; --force overwrites it.")
             photograph = photographs.read_photograph(path)
-            photographs.check_alpha(target, photograph)
-            height, width, _ = photograph.image.shape
-            size, exif = (scale * width, scale * height), photograph.exif
-            images.check_jpeg(target, size, exif.tobytes())
+            photographs.check_fits(target, photograph, scale)
             photograph = photographs.enlarge_photograph(photograph, enlarge)
             photographs.write_photograph(target, photograph)
             print(target, flush=True)

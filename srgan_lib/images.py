@@ -35,8 +35,6 @@ KINDS = (
     *("PNG", "JPEG", "MPO", "WEBP", "AVIF", "TIFF", "JPEG2000"),
     *("BMP", "GIF", "PPM", "PSD", "TGA"),
 )
-# What fits into a JPEG: pixels a side, bytes of EXIF.
-JPEG_SIDE, JPEG_EXIF = 65_500, 65_533
 
 # Mean and standard deviation of ImageNet's RGB values, scaled to [0, 1].
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -173,25 +171,6 @@ def write_image(path, image):
             f"not {image.dtype} {image.shape}"
         )
     save_picture(path, Image.fromarray(image))
-
-
-def check_jpeg(path, size, exif):
-    """Refuse, before the work, what a JPEG cannot hold.
-
-    size: (width, height) of the picture to come; exif: its bytes.
-    """
-    if FORMATS.get(Path(path).suffix.lower()) != "JPEG":
-        return
-    if max(size) > JPEG_SIDE:
-        raise UserError(
-            f"{path}: a picture of {size[0]} x {size[1]} pixels is too large "
-            f"for JPEG, which holds {JPEG_SIDE} a side; use .png."
-        )
-    if len(exif) > JPEG_EXIF:
-        raise UserError(
-            f"{path}: the EXIF of {len(exif)} bytes is too long for JPEG, "
-            f"which holds {JPEG_EXIF}; use .png."
-        )
 
 
 def save_picture(path, picture, **extras):

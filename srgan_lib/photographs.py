@@ -25,7 +25,10 @@ COLOR_MODES = ("P", "PA", "RGB", "RGBA", "RGBa", "RGBX")
 JPEG = (".jpg", ".jpeg")
 TIFF = (".tif", ".tiff")
 SUFFIXES = (".png", *JPEG, *TIFF)
-TIFF_BYTES = 2**32 - 2**24  # it counts to 4 GiB; the rest: profile, EXIF
+# What fits in: pixels a side and bytes of EXIF; bytes of pixels (a TIFF
+# counts to 4 GiB; the rest is for profile and EXIF).
+JPEG_SIDE, JPEG_EXIF = 65_500, 65_533
+TIFF_BYTES = 2**32 - 2**24
 
 # EXIF's tags for width and height: the picture's, and those of its table
 # of camera settings.
@@ -212,23 +215,29 @@ def bleed(image, alpha):
     return image[rows, columns]
 
 
-def check_alpha(path, photograph):
-    """Refuse, before the work, a format that cannot hold the alpha."""
-    if photograph.alpha is not None and path.suffix.lower() in JPEG:
-        raise UserError(f"{path}: JPEG holds no alpha; use .png.")
+def check_fits(path, photograph, scale):
+    """Refuse, before the work, what a file of that kind cannot hold.
 
-
-def check_tiff(path, photograph, scale):
-    """Refuse, before the work, what is too large for a TIFF."""
+    scale: how many times larger the photograph will be.
+    """
     height, width = (scale * side for side in photograph.image.shape[:2])
-    channels = 1 if photograph.gray else 3
-    channels += photograph.alpha is not None
-    size = height * width * channels
-    if path.suffix.lower() in TIFF and size > TIFF_BYTES:
-        raise UserError(
-            f"{path}: a picture of {width} x {height} pixels is too large "
-            "for TIFF, which holds 4 GiB; use .png."
+    size = f"a picture of {width} x {height} pixels is too large"
+    alpha, exif = photograph.alpha is not None, photograph.exif.tobytes()
+    channels = (1 if photograph.gray else 3) + alpha
+    kind, fault = path.suffix.lower(), None
+    if kind in JPEG and alpha:
+        fault = "JPEG holds no alpha"
+    elif kind in JPEG and max(height, width) > JPEG_SIDE:
+        fault = f"{size} for JPEG, which holds {JPEG_SIDE} a side"
+    elif kind in JPEG and len(exif) > JPEG_EXIF:
+        fault = (
+            f"the EXIF of {len(exif)} bytes is too long for JPEG, which "
+            f"holds {JPEG_EXIF}"
         )
+    elif kind in TIFF and height * width * channels > TIFF_BYTES:
+        fault = f"{size} for TIFF, which holds 4 GiB"
+    if fault:
+        raise UserError(f"{path}: {fault}; use .png.")
 
 
 def write_photograph(path, photograph):

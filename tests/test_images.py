@@ -15,9 +15,6 @@ from srgan_lib.errors import UserError
 from srgan_lib.images import (
     IMAGENET_MEAN,
     IMAGENET_STD,
-    JPEG_EXIF,
-    JPEG_SIDE,
-    check_jpeg,
     denormalize_sr,
     modcrop,
     normalize_hr,
@@ -368,28 +365,6 @@ def test_an_image_too_wide_for_its_format(tmp_path):
     with pytest.raises(UserError, match=r"JPEG cannot hold .* use \.png"):
         write_image(tmp_path / "a.jpg", wide)
     assert os.listdir(tmp_path) == []
-
-
-def test_what_a_jpeg_cannot_hold_is_refused_before_the_work(tmp_path):
-    """Where Pillow itself stops, and not a pixel or byte before."""
-
-    def save(size, exif):
-        Image.new("L", size).save(tmp_path / "a.jpg", exif=exif)
-
-    exif = b"Exif\0\0".ljust(JPEG_EXIF)
-    for size in ((JPEG_SIDE, 1), (1, JPEG_SIDE)):
-        check_jpeg(tmp_path / "a.jpg", size, exif)
-        save(size, exif)
-    for size in ((JPEG_SIDE + 1, 1), (1, JPEG_SIDE + 1)):
-        with pytest.raises(OSError):
-            save(size, b"")
-        with pytest.raises(UserError, match=r"a\.JPG: .*65501.*use \.png"):
-            check_jpeg(tmp_path / "a.JPG", size, b"")
-        check_jpeg(tmp_path / "a.png", size, exif + b"x")
-    with pytest.raises(ValueError, match="too long"):
-        save((1, 1), exif + b"x")
-    with pytest.raises(UserError, match=r"EXIF of 65534 bytes .*use \.png"):
-        check_jpeg(tmp_path / "a.jpeg", (1, 1), exif + b"x")
 
 
 # --- arrays and tensors ------------------------------------------------------

@@ -191,6 +191,10 @@ def test_pictures_of_a_folder_of_runs(tmp_path, monkeypatch):
             ),
             "two of beta has 8 x 8 pixels",
         ),
+        (
+            lambda p: shutil.copy(p / "beta/two.png", p / "beta/two.jpg"),
+            r"two\.jpg and .*two\.png are the same image twice",
+        ),
     ],
 )
 def test_what_cannot_be_compared_is_named(tmp_path, spoil, words):
@@ -417,6 +421,11 @@ def test_bradley_terry_of_one_who_never_lost_is_finite():
     wins = np.array([[0, 5, 5], [0, 0, 3], [0, 2, 0]])
     scores = opinion.bradley_terry(wins)
     assert np.isfinite(scores).all() and scores.argmax() == 0
+
+
+def test_bradley_terry_takes_two_who_never_met_for_equals():
+    wins = np.array([[0, 9, 0], [1, 0, 0], [0, 0, 0]])
+    assert opinion.bradley_terry(wins)[2] == pytest.approx(0)
 
 
 def test_holm_by_hand():
@@ -648,6 +657,7 @@ def test_a_study_from_the_shell(sheet, srgan, tmp_path):  # noqa: F811
     result = json.loads((tmp_path / "out/result.json").read_text())
     assert result["methods"]["beta"]["score"] == 3
     assert (tmp_path / "out/result.png").stat().st_size > 1000
+    assert re.search(r"^alpha minus beta +-1\.00 ", out, re.M)
 
 
 def test_mistakes_are_told_in_one_line(sheet, srgan, tmp_path):  # noqa: F811

@@ -1,6 +1,9 @@
 """What comes with a photograph is kept; what cannot be kept is refused."""
 
 import mimetypes
+import os
+import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,10 +12,12 @@ from PIL import Image, ImageCms
 from srgan_lib.errors import UserError
 from srgan_lib.imresize import imresize
 from srgan_lib.photographs import (
+    JPEG_EXIF,
+    JPEG_SIDE,
     SUFFIXES,
     Photograph,
     bleed,
-    check_alpha,
+    check_fits,
     enlarge_photograph,
     find_photographs,
     plan_outputs,
@@ -212,6 +217,25 @@ def test_every_orientation_is_applied(tmp_path, orientation):
     np.testing.assert_array_equal(found, twice(upright))
 
 
+@pytest.mark.parametrize("damaged", [296, 0])  # ResolutionUnit, GPS version
+def test_exif_of_the_wrong_type_is_left_out(tmp_path, damaged):
+    """A number stored as text; all else is kept."""
+    exif = Image.Exif()
+    exif.load(camera_exif(6))
+    exif[296], exif.get_ifd(PLACE)[0] = 2, b"\2"
+    data = bytearray(exif.tobytes())
+    kind = 3 if damaged else 1  # as it is written, and in text's place
+    at = data.index(struct.pack(">HHL", damaged, kind, 1))
+    data[at : at + 4] = struct.pack(">HH", damaged, 2)
+    Image.fromarray(RGB).save(tmp_path / "a.jpg", exif=bytes(data))
+    found = passed_through(tmp_path / "a.jpg", tmp_path / "b.png")
+    assert found.size == (12, 18)  # upright
+    exif = found.getexif()
+    assert exif[MAKER] == "a maker" and exif.get_ifd(PLACE)[NORTH] == "N"
+    assert exif.get_ifd(CAMERA)[TAKEN] == "2017:07:21 12:00:00"
+    assert damaged not in (exif if damaged else exif.get_ifd(PLACE))
+
+
 # --- which files ---------------------------------------------------------
 
 
@@ -231,12 +255,84 @@ def test_what_an_image_is_does_not_depend_on_the_system(tmp_path, monkeypatch):
     assert find_photographs([tmp_path]) == [tmp_path / "a.webp"]
 
 
+BLACK = np.zeros((1, 1, 3), np.uint8)
+
+
+def black(height, width):
+    """A photograph as large as one wants, which takes no memory."""
+    return np.broadcast_to(BLACK, (height, width, 3))
+
+
 def test_alpha_is_refused_before_the_work(tmp_path):
-    alpha = np.zeros((4, 4), np.uint8)
-    photograph = Photograph(np.zeros((4, 4, 3), np.uint8), alpha)
+    photograph = Photograph(black(4, 4), alpha=black(4, 4)[..., 0])
     with pytest.raises(UserError, match=r"x.JPG: JPEG holds no alpha"):
-        check_alpha(tmp_path / "x.JPG", photograph)
-    check_alpha(tmp_path / "x.png", photograph)
+        check_fits(tmp_path / "x.JPG", photograph, 4)
+    check_fits(tmp_path / "x.png", photograph, 4)
+
+
+def test_what_a_jpeg_cannot_hold_is_refused_before_the_work(tmp_path):
+    """Where Pillow itself stops, and not a pixel or byte before."""
+
+    def save(size, exif=b""):
+        Image.new("L", size).save(tmp_path / "a.jpg", exif=exif)
+
+    exif = Image.Exif()
+    exif[305] = "x" * 60_000
+    exif[305] += "x" * (JPEG_EXIF - len(exif.tobytes()))
+    for side in (JPEG_SIDE, JPEG_SIDE + 1):
+        for size in ((side, 1), (1, side)):
+            photograph = Photograph(black(*size), exif=exif)
+            check_fits(tmp_path / "a.png", photograph, 1)
+            if side == JPEG_SIDE:
+                check_fits(tmp_path / "a.jpg", photograph, 1)
+                save(size, exif.tobytes())
+                continue
+            with pytest.raises(OSError):
+                save(size)
+            with pytest.raises(UserError, match=r"a\.JPG: .*65501.*use \.png"):
+                check_fits(tmp_path / "a.JPG", photograph, 1)
+    exif[305] += "x"
+    with pytest.raises(ValueError, match="too long"):
+        save((1, 1), exif.tobytes())
+    with pytest.raises(UserError, match=r"EXIF of 65534 bytes .*use \.png"):
+        check_fits(tmp_path / "a.jpeg", Photograph(BLACK, exif=exif), 1)
+
+
+def test_a_tiff_beyond_4_gib_is_refused_before_the_work(tmp_path):
+    image = black(10_000, 9_000)
+    with pytest.raises(UserError, match=r"x.TIF: .* 36000 x 40000 .*use .png"):
+        check_fits(tmp_path / "x.TIF", Photograph(image), 4)
+    check_fits(tmp_path / "x.png", Photograph(image), 4)
+    check_fits(tmp_path / "x.tif", Photograph(image), 3)
+    check_fits(tmp_path / "x.tif", Photograph(image, gray=True), 4)
+    alpha = image[..., 0]
+    check_fits(tmp_path / "x.tif", Photograph(image, alpha, gray=True), 3)
+
+
+def test_a_closed_folder_is_told_in_a_sentence(tmp_path, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(UserError, match=r"cannot be reached \(Permission"):
+        find_photographs([tmp_path])
+    beyond = tmp_path / "out"
+    monkeypatch.setattr(Path, "stat", refuse)
+    for look in (
+        lambda: plan_outputs([tmp_path / "a.png"], beyond),
+        lambda: find_photographs([beyond]),
+    ):
+        with pytest.raises(UserError, match=r"out cannot be reached"):
+            look()
+
+
+def test_a_photograph_under_another_name_is_not_overwritten(tmp_path):
+    """As where the disk takes IMG.PNG and IMG.png for one file."""
+    photograph = tmp_path / "IMG.PNG"
+    photograph.touch()
+    os.link(photograph, tmp_path / "IMG.png")
+    with pytest.raises(UserError, match=r"IMG\.png is itself a photograph"):
+        plan_outputs([photograph], tmp_path)
 
 
 def test_a_folder_without_images_is_named(tmp_path):
