@@ -365,6 +365,7 @@ def opinion_sheet(
 
 
 @opinion_app.command("analyze")
+@opinion_app.command("analyse", hidden=True)
 def opinion_analyze(
     files: Annotated[list[Path], typer.Argument(metavar="FILES...")],
     key: Annotated[Path, typer.Option(help="The .key.json of the sheet.")],

@@ -668,7 +668,7 @@ def test_mistakes_are_told_in_one_line(sheet, srgan, tmp_path):  # noqa: F811
         (("sheet", tmp_path / "nothing", *out), "is no folder"),
         (("sheet", tmp_path, "--set", "Set6", *out), "no image set 'Set6'"),
         (("analyze", page, "--key", page, *out), "cannot be read as a key"),
-        (("analyze", key, "--key", key, *out), "holds no answers"),
+        (("analyse", key, "--key", key, *out), "holds no answers"),
     ):
         code, _, error = srgan("opinion", *arguments)
         assert code == 1 and one_line(error) and words in error

@@ -19,7 +19,7 @@ from srgan_lib.config import load_profile
 from srgan_lib.data_lists import data_list
 from srgan_lib.evaluation import evaluate
 from srgan_lib.files import write_json
-from srgan_lib.images import read_image
+from srgan_lib.images import read_image, read_original
 from srgan_lib.inference import load_generator, upscale
 from srgan_lib.losses import EfficientNetFeatures
 from srgan_lib.metrics import grid_amplitude
@@ -45,7 +45,7 @@ ATTEMPTS = (
 
 def grid(enlarge, hr_path, lr_path):
     sr = enlarge(read_image(lr_path))
-    hr = read_image(hr_path)[: sr.shape[0], : sr.shape[1]]
+    hr = read_original(hr_path, sr)
     return grid_amplitude(sr, hr)
 
 

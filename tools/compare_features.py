@@ -25,7 +25,7 @@ from srgan_lib.config import load_profile, workspace
 from srgan_lib.evaluation import evaluate
 from srgan_lib.figures import busiest, cut
 from srgan_lib.files import write_json
-from srgan_lib.images import read_image, write_image
+from srgan_lib.images import read_image, read_original, write_image
 from srgan_lib.imresize import imresize
 from srgan_lib.inference import load_generator, upscale
 from srgan_lib.losses import EfficientNetFeatures, HEDFeatures
@@ -56,7 +56,7 @@ def figures_of(generator, judges, pictures):
         faults = []
         for hr_path, lr_path in pairs:
             sr = read_image(pictures / f"{hr_path.stem}.png")
-            hr = read_image(hr_path)[: sr.shape[0], : sr.shape[1]]
+            hr = read_original(hr_path, sr)
             bicubic = imresize(read_image(lr_path), 4)
             faults.append(
                 (

@@ -16,7 +16,7 @@ from srgan_lib import experiments, inference, training
 from srgan_lib.data_lists import data_list
 from srgan_lib.errors import UserError
 from srgan_lib.files import read_json, write_json
-from srgan_lib.images import read_image
+from srgan_lib.images import read_image, read_original
 from srgan_lib.imresize import imresize
 from srgan_lib.metrics import (
     color_shift,
@@ -39,7 +39,7 @@ def measure(generator):
     for hr_path, lr_path in data_list(SET):
         lr = read_image(lr_path)
         sr = inference.upscale(generator, lr)
-        hr = read_image(hr_path)[: sr.shape[0], : sr.shape[1]]
+        hr = read_original(hr_path, sr)
         figures.append(
             {
                 "psnr": psnr(sr, hr),
