@@ -16,7 +16,9 @@ def test_a_row_tells_the_planned_steps(tmp_path, monkeypatch):
     tool = importlib.import_module("srgan_trial")
     config = tiny_config(srgan={"network": "srgan"})
     config.steps_per_epoch = None
-    (tmp_path / "config.json").write_text(json.dumps({"steps": 6}))
+    whole = {"steps": 6, "run": "srgan", "settings": config}
+    whole["environment"] = {"precision": "no"}
+    (tmp_path / "config.json").write_text(json.dumps(whole))
     run = SimpleNamespace(settings=config, run="srgan", steps=4)
     monkeypatch.setattr(tool, "read_run", lambda folder: (None, run))
     monkeypatch.setattr(tool, "training_crops", lambda run: None)
@@ -24,4 +26,5 @@ def test_a_row_tells_the_planned_steps(tmp_path, monkeypatch):
     monkeypatch.setattr(tool, "measure", lambda generator: {"psnr": 25.0})
     row = tool.row(tmp_path, "fine")
     assert (row["steps"], row["planned"]) == (4, 6)
+    assert (row["start_steps"], row["precision"]) == (0, "no")
     assert row["BSDSVal"] == {"psnr": 25.0}

@@ -10,7 +10,12 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from ship_weights import read_description, read_run, training_crops
+from ship_weights import (
+    read_description,
+    read_run,
+    training_crops,
+    with_earlier,
+)
 
 from srgan_lib import experiments, inference, training
 from srgan_lib.data_lists import data_list
@@ -57,10 +62,13 @@ def row(folder, seen):
     """How far a run is, by which rules it is trained, and what it reaches."""
     generator, run = read_run(Path(folder))
     generator = training.measure_batch_norm(generator, training_crops(run))
-    settings = run.settings
+    settings, whole = run.settings, read_description(Path(folder))
+    before = with_earlier(whole, Path(folder))[:-1]
     return {
         "steps": run.steps,
-        "planned": read_description(Path(folder)).steps,
+        "planned": whole.steps,
+        "start_steps": sum(earlier.steps for earlier in before),
+        "precision": whole.environment.precision,
         "content": 1,
         **{rule: settings.srgan[rule] for rule in RULES},
         SET: measure(generator),
