@@ -25,7 +25,7 @@ from statsmodels.stats.multitest import multipletests
 from srgan_lib.data_lists import PHOTOS, SUFFIXES, data_list
 from srgan_lib.errors import UserError
 from srgan_lib.figures import COLORS, cut, data_uri
-from srgan_lib.files import atomic_write
+from srgan_lib.files import atomic_write, write_json, write_text
 from srgan_lib.images import read_image
 from srgan_lib.imresize import imresize
 
@@ -258,8 +258,7 @@ def write_sheet(path, study, key, force=False):
         if file.exists() and not force:
             raise UserError(f"{file} exists; say --force to overwrite it.")
     for file, text in files.items():
-        with atomic_write(file) as temporary:
-            temporary.write_text(text, "utf-8")
+        write_text(file, text)
     return list(files)
 
 
@@ -799,8 +798,7 @@ def write_result(folder, result):
     """Write result.json and result.png into a folder; returns the paths."""
     folder = Path(folder)
     paths = [folder / "result.json", folder / "result.png"]
-    with atomic_write(paths[0]) as temporary:
-        temporary.write_text(json.dumps(result, indent=1), "utf-8")
+    write_json(paths[0], result)
     figure = draw(result)
     with atomic_write(paths[1]) as temporary:
         figure.savefig(temporary, dpi=150)
