@@ -99,15 +99,15 @@ def test_a_profile_of_the_full_size(srgan, tmp_path, name):
     for run in profile["runs"].values():
         run["epochs"] = min(2, run["epochs"] // 10)
     text = yaml.safe_dump(profile, sort_keys=False)  # runs have an order
-    (tmp_path / f"{name}.yaml").write_text(text)
-    options = ("--profile", f"{name}.yaml")
+    (tmp_path / f"small-{name}.yaml").write_text(text)
+    options = ("--profile", f"small-{name}.yaml")
     out = srgan("experiments", *options)
     count = len(profile["runs"]) + 1
     shipped = len(shipped_names())  # they are measured along
     assert out.count("measuring ") == 6 * (count + shipped)
     assert f"{count} methods stand in" in out
     for run, settings in profile["runs"].items():
-        result = read_result(tmp_path / "runs" / name / run)
+        result = read_result(tmp_path / "runs" / f"small-{name}" / run)
         assert result.config.state == "finished"
         assert result.config.train_images == 3
         assert result.config.parameters.generator == 1_549_462
