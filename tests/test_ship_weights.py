@@ -52,8 +52,10 @@ def run(tmp_path, monkeypatch):
     return train
 
 
-def ship(tool, folder):
-    return tool.ship(folder, "mine", ["Tiny"], Features(), inference.WEIGHTS)
+def ship(tool, folder, **options):
+    return tool.ship(
+        folder, "mine", ["Tiny"], Features(), inference.WEIGHTS, **options
+    )
 
 
 def test_what_is_shipped_is_loaded_by_its_name(tool, run, tmp_path):
@@ -125,6 +127,27 @@ def test_an_srgan_tells_its_start_and_its_discriminator(tool, run, tmp_path):
         assert found["discriminator"][key] == pytest.approx(mean)
     card = path.with_suffix(".md").read_text()
     assert "begun from second (12 steps)" in card and "invents" in card
+
+
+def test_weights_past_the_end_of_a_run_lie_on_its_line(tool, run, tmp_path):
+    run()
+    with pytest.raises(UserError, match="began from no other run"):
+        ship(tool, tmp_path / "first", reach=20)
+    run("second", tmp_path / "first" / "weights.safetensors")
+    path = ship(tool, tmp_path / "second", reach=20)
+    first, second, found = (
+        dict(inference.load_generator(name).named_parameters())
+        for name in (tmp_path / "first", tmp_path / "second", "mine")
+    )
+    for key, value in found.items():
+        expected = first[key] + 20 * (second[key] - first[key])
+        torch.testing.assert_close(value, expected, atol=1e-3, rtol=1e-3)
+    assert any((second[k] - first[k]).abs().max() > 0.001 for k in found)
+    assert json.loads(path.with_suffix(".json").read_text())["reach"] == 20
+    card = path.with_suffix(".md").read_text()
+    assert "| reach | 20 of the way from start to end |" in card
+    path = ship(tool, tmp_path / "second")
+    assert "| reach |" not in path.with_suffix(".md").read_text()
 
 
 def test_a_run_that_still_trains_is_shipped_as_far_as_it_is(

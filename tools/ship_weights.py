@@ -1,9 +1,11 @@
-"""Ship a run's weights with the library: python tools/ship_weights.py RUN NAME
+"""Ship a run's weights: python tools/ship_weights.py RUN NAME [REACH]
 
 By hand, once in a while. RUN is the folder of a run, finished or still
 training. Writes NAME.safetensors in half precision, NAME.json, which tells
 where it comes from, and NAME.md, its model card, into srgan_lib/weights.
 Measures on all test sets that are there, also what half precision costs.
+With REACH, not the run's own weights are shipped but those that far along the
+straight line from its start through them: 0 is the start, 1 the run.
 """
 
 import copy
@@ -15,11 +17,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import torch
 from easydict import EasyDict
 
 import srgan_lib
 from srgan_lib import data_lists, experiments, inference
-from srgan_lib.checkpoints import load_checkpoint, save_weights
+from srgan_lib.checkpoints import load_checkpoint, load_weights, save_weights
 from srgan_lib.datasets import SRDataset
 from srgan_lib.errors import UserError
 from srgan_lib.evaluation import METRICS, evaluate
@@ -77,6 +80,30 @@ def read_run(folder):
     return generator.eval(), description
 
 
+def start_of(description, folder):
+    """The generator that a run began from, of the folder beside its own."""
+    start = description.settings.runs[description.run].start
+    if not start:
+        raise UserError(f"{folder} began from no other run; give no REACH.")
+    generator = Generator(description.settings)
+    load_weights(generator, folder.parent / start / "weights.safetensors")
+    return generator
+
+
+@torch.no_grad()
+def reaching(start, trained, reach):
+    """A copy of `trained`, moved along the line from `start` through it.
+
+    Wang et al., "ESRGAN" (2018), section 3.4, stop at a `reach` below 1.
+    """
+    moved = copy.deepcopy(trained)
+    for weight, first in zip(
+        moved.parameters(), start.parameters(), strict=True
+    ):
+        weight.copy_(first + reach * (weight - first))
+    return moved
+
+
 def training_crops(description):
     """The data set that a run learned from."""
     settings = description.settings
@@ -129,7 +156,7 @@ def last_answers(folder):
     }
 
 
-def provenance(runs, judge, figures, costs):
+def provenance(runs, reach, judge, figures, costs):
     """Where weights come from, for the JSON beside them.
 
     runs: descriptions of the runs that led to them, the last one theirs.
@@ -168,6 +195,7 @@ def provenance(runs, judge, figures, costs):
         "steps": sum(leg.steps for leg in legs),
         "seeds": sorted({leg.settings.seed for leg in legs}),
         "hours": sum(leg.seconds for leg in legs) / 3600,
+        "reach": reach,
         "batch_norm": (
             f"statistics of {STATISTICS_CROPS} training crops, taken after "
             "training"
@@ -193,9 +221,14 @@ def model_card(name, found):
         if found["start"]
         else ""
     )
+    reach = (
+        f"\n| reach | {found['reach']:g} of the way from start to end |"
+        if found["reach"] != 1
+        else ""
+    )
     legs = [
         f"{leg['steps']:,} steps on {leg['hardware']['processor']}, "
-        f"{leg['hardware']['threads']} threads, precision "
+        f"{leg['hardware']['threads']} threads, mixed precision "
         f"{leg['hardware']['precision']}"
         for leg in found["legs"]
     ]
@@ -222,7 +255,7 @@ blocks of JPEG, it does worse, and enlarges these faults too.
 | | |
 |---|---|
 | run | {found["run"]} of profile {found["profile"]}{start} |
-| steps | {found["steps"]:,} |
+| steps | {found["steps"]:,} |{reach}
 | trained on | {found["data"]["images"]} images: {", ".join(found["data"]["sets"])} |
 | batch norm | {found["batch_norm"]} |
 | seed | {", ".join(map(str, found["seeds"]))} |
@@ -241,17 +274,20 @@ keep their own licenses.
 """  # noqa: E501
 
 
-def ship(folder, name, sets, features, weights=inference.WEIGHTS):
+def ship(folder, name, sets, features, weights=inference.WEIGHTS, reach=1):
     """Measure a run's weights, and write them with their two records."""
     folder = Path(folder)
     trained, description = read_run(folder)
-    generator = measure_batch_norm(
-        copy.deepcopy(trained), training_crops(description)
+    moved = (
+        copy.deepcopy(trained)
+        if reach == 1
+        else reaching(start_of(description, folder), trained, reach)
     )
+    generator = measure_batch_norm(moved, training_crops(description))
     runs = with_earlier(description, folder)
     scale = description.settings.scaling_factor
     figures, costs = measure(generator, sets, scale, features)
-    found = provenance(runs, features.name, figures, costs)
+    found = provenance(runs, reach, features.name, figures, costs)
     found["discriminator"] = last_answers(folder)
     found["psnr_with_running_statistics"] = {
         name: validate(trained, data_lists.data_list(name, scale))
@@ -278,15 +314,24 @@ def ship(folder, name, sets, features, weights=inference.WEIGHTS):
 
 
 def main():
-    if len(sys.argv) != 3:
+    if len(sys.argv) not in (3, 4):
         sys.exit(__doc__)
+    folder, name, *reach = sys.argv[1:]
     sets = [
         name
         for name, found in data_lists.SETS.items()
         if found.role == "test" and data_lists.is_present(name)
     ]
     try:
-        print(ship(*sys.argv[1:], sets, EfficientNetFeatures()))
+        print(
+            ship(
+                folder,
+                name,
+                sets,
+                EfficientNetFeatures(),
+                reach=float(reach[0]) if reach else 1,
+            )
+        )
     except UserError as error:
         sys.exit(f"ship_weights: {error}")
 
