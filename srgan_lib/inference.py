@@ -198,6 +198,21 @@ def fold_batch_norm(generator):
     return folded.to(memory_format=torch.channels_last)
 
 
+@torch.no_grad()
+def interpolate_networks(start, end, reach):
+    """The network `reach` of the way from `start` to `end`: 0 and 1 are they.
+
+    One must have been trained from the other. The statistics of batch norm
+    are those of `end`; measure them anew. Wang et al. (2018), section 3.4.
+    """
+    mixed = copy.deepcopy(end)
+    for weight, first in zip(
+        mixed.parameters(), start.parameters(), strict=True
+    ):
+        weight.copy_(first + reach * (weight - first))
+    return mixed
+
+
 class Frugal(nn.Module):
     """A generator in a fraction of its memory: the last layers in tiles.
 

@@ -490,7 +490,7 @@ def test_a_share_of_the_rate_of_products_is_shown():
     ]
 
 
-@pytest.mark.parametrize("name", ["bench", "bench_avx512"])
+@pytest.mark.parametrize("name", ["bench", "bench_avx512", "bench_fp32"])
 def test_the_shipped_records_are_whole(name):
     record = json.loads((RECORDS / f"{name}.json").read_text())
     # One without torch.compile is shown as well.

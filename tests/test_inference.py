@@ -35,6 +35,7 @@ from srgan_lib.inference import (
     fitting_tile,
     fold_batch_norm,
     free_memory,
+    interpolate_networks,
     load_generator,
     memory_per_pixel,
     receptive_margin,
@@ -459,6 +460,22 @@ def test_two_megapixels_pass_within_four_gibibytes():
 
 
 # --- other programs ------------------------------------------------------
+
+
+def test_networks_on_the_line_between_two():
+    start, end = random_generator(), used_generator()
+    before = copy.deepcopy(start), copy.deepcopy(end)
+    for reach in (0, 0.25, 1, 1.5):
+        found = interpolate_networks(start, end, reach)
+        for value, a, b in zip(
+            *(g.parameters() for g in (found, start, end)), strict=True
+        ):
+            expected = (1 - reach) * a + reach * b
+            torch.testing.assert_close(value, expected)
+        assert not found.training
+    assert same(start, before[0]) and same(end, before[1])
+    with pytest.raises(ValueError, match="zip"):
+        interpolate_networks(random_generator(n_blocks=3), end, 0.5)
 
 
 @torch.no_grad()

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from tiny import tiny_config
+from torch import nn
 
 TOOLS = Path(__file__).parents[1] / "tools"
 
@@ -28,3 +29,19 @@ def test_a_row_tells_the_planned_steps(tmp_path, monkeypatch):
     assert (row["steps"], row["planned"]) == (4, 6)
     assert (row["start_steps"], row["precision"]) == (0, "no")
     assert row["BSDSVal"] == {"psnr": 25.0}
+
+
+def test_the_line_from_start_to_end(tmp_path, monkeypatch):
+    """Reach 0 is the start, 1 the run, 2 as far again."""
+    monkeypatch.syspath_prepend(TOOLS)
+    tool = importlib.import_module("srgan_trial")
+    start, trained = nn.PReLU(init=1.0), nn.PReLU(init=3.0)
+    monkeypatch.setattr(tool, "read_run", lambda folder: (trained, None))
+    monkeypatch.setattr(tool, "start_of", lambda run, folder: start)
+    monkeypatch.setattr(tool, "training_crops", lambda run: None)
+    monkeypatch.setattr(tool.training, "measure_batch_norm", lambda g, _: g)
+    monkeypatch.setattr(tool, "measure", lambda g: {"psnr": g.weight.item()})
+    rows = tool.along(tmp_path, [0.0, 1.0, 2.0])
+    assert [row["reach"] for row in rows] == [0, 1, 2]
+    assert [row["BSDSVal"]["psnr"] for row in rows] == [1, 3, 5]
+    assert trained.weight.item() == 3

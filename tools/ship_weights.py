@@ -17,7 +17,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import torch
 from easydict import EasyDict
 
 import srgan_lib
@@ -88,20 +87,6 @@ def start_of(description, folder):
     generator = Generator(description.settings)
     load_weights(generator, folder.parent / start / "weights.safetensors")
     return generator
-
-
-@torch.no_grad()
-def reaching(start, trained, reach):
-    """A copy of `trained`, moved along the line from `start` through it.
-
-    Wang et al., "ESRGAN" (2018), section 3.4, stop at a `reach` below 1.
-    """
-    moved = copy.deepcopy(trained)
-    for weight, first in zip(
-        moved.parameters(), start.parameters(), strict=True
-    ):
-        weight.copy_(first + reach * (weight - first))
-    return moved
 
 
 def training_crops(description):
@@ -236,7 +221,7 @@ def model_card(name, found):
         "Trained with an adversarial loss: it **invents** detail that looks "
         "likely and need not be true. Not for evidence, medicine, or "
         "reading what cannot be read. In busy texture what it invents can "
-        "look like dots or a mesh; chapters 8 and 9 show it."
+        "look like ripples or a fine mesh; chapters 8 and 10 show it."
         if found["network"] == "srgan"
         else "Trained on a pixel loss: where several originals are "
         "possible it shows their mean, which is soft."
@@ -281,7 +266,9 @@ def ship(folder, name, sets, features, weights=inference.WEIGHTS, reach=1):
     moved = (
         copy.deepcopy(trained)
         if reach == 1
-        else reaching(start_of(description, folder), trained, reach)
+        else inference.interpolate_networks(
+            start_of(description, folder), trained, reach
+        )
     )
     generator = measure_batch_norm(moved, training_crops(description))
     runs = with_earlier(description, folder)

@@ -1,9 +1,12 @@
-"""Add a game at full size to the record of chapter 8, "A recipe for the full
-size": python tools/srgan_trial.py RUN SEEN
+"""Add to the record of chapter 8, "A recipe for the full size", by hand.
 
-By hand. RUN is the folder of an SRGAN, finished or still training; SEEN says
-in a few words what one sees in its pictures. Measured on BSDSVal. (The rows
-before this tool were measured by such code, but outside the project.)
+python tools/srgan_trial.py RUN SEEN adds a game. RUN is the folder of an
+SRGAN, finished or still training; SEEN says in a few words what one sees in
+its pictures. Measured on BSDSVal. (The rows before this tool were measured by
+such code, but outside the project.)
+
+python tools/srgan_trial.py RUN reach 0 0.5 1 1.1 measures the networks that
+far along the line from the run's start through its end.
 """
 
 import sys
@@ -13,6 +16,7 @@ import numpy as np
 from ship_weights import (
     read_description,
     read_run,
+    start_of,
     training_crops,
     with_earlier,
 )
@@ -60,10 +64,10 @@ def measure(generator):
 
 def row(folder, seen):
     """How far a run is, by which rules it is trained, and what it reaches."""
-    generator, run = read_run(Path(folder))
+    generator, run = read_run(folder)
     generator = training.measure_batch_norm(generator, training_crops(run))
-    settings, whole = run.settings, read_description(Path(folder))
-    before = with_earlier(whole, Path(folder))[:-1]
+    settings, whole = run.settings, read_description(folder)
+    before = with_earlier(whole, folder)[:-1]
     return {
         "steps": run.steps,
         "planned": whole.steps,
@@ -76,16 +80,33 @@ def row(folder, seen):
     }
 
 
+def along(folder, reaches):
+    """What the networks on the line from a run's start through it reach."""
+    trained, run = read_run(folder)
+    start, crops = start_of(run, folder), training_crops(run)
+    rows = []
+    for reach in reaches:
+        moved = inference.interpolate_networks(start, trained, reach)
+        found = measure(training.measure_batch_norm(moved, crops))
+        rows.append({"reach": reach, SET: found})
+        print(rows[-1], flush=True)
+    return rows
+
+
 def main():
-    if len(sys.argv) != 3:
+    if len(sys.argv) < 3:
         sys.exit(__doc__)
+    folder, seen, *reaches = sys.argv[1:]
     record = read_json(RECORD)
     try:
-        record["trials"].append(row(*sys.argv[1:]))
+        if reaches:
+            record["reach"] = along(Path(folder), map(float, reaches))
+        else:
+            record["trials"].append(row(Path(folder), seen))
+            print(record["trials"][-1])
     except UserError as error:
         sys.exit(f"srgan_trial: {error}")
     write_json(RECORD, record)
-    print(record["trials"][-1])
 
 
 if __name__ == "__main__":
