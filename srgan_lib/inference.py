@@ -206,9 +206,10 @@ def interpolate_networks(start, end, reach):
     are those of `end`; measure them anew. Wang et al. (2018), section 3.4.
     """
     mixed = copy.deepcopy(end)
-    for weight, first in zip(
-        mixed.parameters(), start.parameters(), strict=True
-    ):
+    weights, firsts = (list(g.parameters()) for g in (mixed, start))
+    if [w.shape for w in weights] != [w.shape for w in firsts]:
+        raise UserError("Only networks of one architecture can be mixed.")
+    for weight, first in zip(weights, firsts, strict=True):
         weight.copy_(first + reach * (weight - first))
     return mixed
 

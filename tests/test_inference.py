@@ -474,8 +474,9 @@ def test_networks_on_the_line_between_two():
             torch.testing.assert_close(value, expected)
         assert not found.training
     assert same(start, before[0]) and same(end, before[1])
-    with pytest.raises(ValueError, match="zip"):
-        interpolate_networks(random_generator(n_blocks=3), end, 0.5)
+    for other in ({"n_blocks": 2}, {"large_kernel_size": 5}):
+        with pytest.raises(UserError, match="of one architecture"):
+            interpolate_networks(random_generator(**other), end, 0.5)
 
 
 @torch.no_grad()
