@@ -136,7 +136,7 @@ clean:  ## remove what was built; runs/, data/ and .venv stay
 	 sudo apt install python3-venv"; exit 1; }
 	@echo "Making .venv with $(PYTHON); on Linux 6 GB on disk, half to download."
 	"$(PYTHON)" -m venv --clear .venv
-	.venv/bin/python -m pip install -r requirements.txt
+	.venv/bin/python -m pip install --no-compile -r requirements.txt
 	.venv/bin/python -m pip install --no-deps --no-build-isolation -e .
 	@echo "$(CURDIR)" > $@
 

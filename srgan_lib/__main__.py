@@ -80,7 +80,7 @@ def run_experiments(
         results = experiments.run_experiments(config)
         if config.faults is not None:
             fault_runs.run_faults(config)
-            faults.stored_signatures(config, config.faults.start)
+            faults.stored_signatures(config, config.faults.srresnet)
         if training.processes().is_main_process:
             folder = experiments.runs_folder(config)
             print(f"{len(results)} methods stand in {folder}")

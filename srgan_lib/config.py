@@ -132,7 +132,7 @@ SCHEMA = {
     },
     "runs": (lambda v: isinstance(v, dict) and v, "a table of runs"),
     "faults": or_null(
-        (lambda v: isinstance(v, dict), "a table of start and epochs")
+        (lambda v: isinstance(v, dict), "a table of runs and epochs")
     ),
 }
 RUN_NAME = "[A-Za-z][A-Za-z0-9+_-]*"
@@ -146,11 +146,13 @@ RUN = {
         (lambda v: isinstance(v, str), "the name of a run")
     ),
 }
-# How long the fault runs of chapter 11 train; SRGAN's begin from `start`.
+# The fault runs of chapter 11: of one run of each network the first epochs
+# once more, with a fault. What the run itself was after them has none.
 FAULTS = {
-    "start": (lambda v: isinstance(v, str), "the name of a run"),
-    "srgan_epochs": whole(1),
+    "srresnet": (lambda v: isinstance(v, str), "the name of a run"),
     "srresnet_epochs": whole(1),
+    "srgan": (lambda v: isinstance(v, str), "the name of a run"),
+    "srgan_epochs": whole(1),
 }
 
 
@@ -230,8 +232,9 @@ def check_snapshot(run, source, place):
         )
 
 
-def check_faults(faults, runs, scale, place):
-    """Fault runs, where a profile has them, begin from an SRResNet."""
+def check_faults(config, place):
+    """Fault runs, where a profile has them, are beginnings of its runs."""
+    faults, scale = config["faults"], config["scaling_factor"]
     if faults is None:
         return
     check(faults, FAULTS, f"{place}: faults")
@@ -240,11 +243,24 @@ def check_faults(faults, runs, scale, place):
             f"{place}: faults are made for a scaling_factor of 4, not "
             f"{scale}; set faults to null."
         )
-    if runs.get(faults["start"], {}).get("network") != "srresnet":
-        raise UserError(
-            f"{place}: faults: start is '{faults['start']}', which is not "
-            "an srresnet run of the profile."
-        )
+    for network in ("srresnet", "srgan"):
+        name, epochs = faults[network], faults[f"{network}_epochs"]
+        run = config["runs"].get(name, {})
+        if run.get("network") != network or run["snapshot_of"]:
+            raise UserError(
+                f"{place}: faults: {network} is '{name}', which is not an "
+                f"{network} run that the profile trains."
+            )
+        if epochs > run["epochs"]:
+            raise UserError(
+                f"{place}: faults: {network}_epochs is {epochs}, and {name} "
+                f"has {run['epochs']}; take no more."
+            )
+        if config[network]["schedule"] != "constant":
+            raise UserError(
+                f"{place}: faults compare beginnings of runs, so {network} "
+                "needs the schedule constant; take it, or set faults to null."
+            )
 
 
 def check_stages(config, place):
@@ -298,8 +314,6 @@ def load_profile(name):
         values.setdefault("faults", None)
     check(values, SCHEMA, place)
     check_runs(values["runs"], place)
-    check_faults(
-        values["faults"], values["runs"], values["scaling_factor"], place
-    )
+    check_faults(values, place)
     check_stages(values, place)
     return EasyDict(values, name=path.stem)

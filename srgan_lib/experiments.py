@@ -291,13 +291,21 @@ def train_task(task, config, pairs, val_pairs):
         pairs,
         val_pairs,
         start=start,
-        snapshots=[
-            other.epochs
-            for other in config.runs.values()
-            if other.snapshot_of == task.name
-        ],
+        snapshots=kept_epochs(config, task.name),
         key=task.key,
     )
+
+
+def kept_epochs(config, name):
+    """The epochs after which a run keeps its weights: for its snapshots, and
+    for the fault runs of chapter 11 to be compared with."""
+    epochs = [
+        run.epochs for run in config.runs.values() if run.snapshot_of == name
+    ]
+    for network in ("srresnet", "srgan"):
+        if config.faults and config.faults[network] == name:
+            epochs.append(config.faults[f"{network}_epochs"])
+    return epochs
 
 
 def take_snapshot(task, config):

@@ -1,7 +1,8 @@
 """Faults of training: each one small change, trained as a run of its own.
 
-Beside the faulty runs stand two with no fault at all, equally long: what a
-fault costs is the difference to them. Chapter 11.
+Each is the beginning of one of the profile's runs once more. What that run
+itself was after as many epochs has no fault: what a fault costs is the
+difference to it. Chapter 11.
 """
 
 import contextlib
@@ -173,14 +174,14 @@ def spoiled(fault):
 def with_fault(config, fault):
     """The profile, with the run of a fault added and its settings changed."""
     config = copy.deepcopy(config)
-    stage = config[fault.network]
+    stage, base = config[fault.network], config.faults[fault.network]
     for key, change in fault.settings.items():
         stage[key] = change(stage[key])
     run = {
         "network": fault.network,
         "epochs": config.faults[f"{fault.network}_epochs"],
-        "start": config.faults.start if fault.network == "srgan" else None,
-        "snapshot_of": None,
+        "start": config.runs[base].start,
+        "snapshot_of": base if fault.name == control(fault) else None,
     }
     config.runs = config.runs | {fault.name: run}
     return config

@@ -161,12 +161,15 @@ def test_a_dry_run_says_what_why_and_how_long(srgan, tiny, here):
     ]
 
 
-def test_a_dry_run_of_faults_without_an_adversarial_run(srgan, tiny, here):
-    tiny.runs = {"first": tiny.runs["first"]}
-    tiny.faults = EasyDict(start="first", srresnet_epochs=1, srgan_epochs=1)
+def test_a_dry_run_of_faults(srgan, tiny, here):
+    tiny.faults = EasyDict(
+        srresnet="first", srresnet_epochs=1, srgan="second", srgan_epochs=1
+    )
     code, out, error = srgan("experiments", "--dry-run")
     assert code == 0, error
-    assert any(line.startswith("right-SRGAN: tr") for line in out.splitlines())
+    *_, control, fault, _ = out.splitlines()
+    assert control == "right-SRGAN: snapshot, for it is second after epoch 1"
+    assert fault.startswith("random-features: train, for it has not been")
 
 
 def test_the_book_needs_the_runs_of_the_case(srgan, tiny, here):

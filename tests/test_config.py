@@ -102,6 +102,20 @@ def test_faults_are_for_a_factor_of_four(changed):
     )
 
 
+@pytest.mark.parametrize(
+    ("place", "value", "words"),
+    [
+        ("faults.srgan", "SRResNet-20", "is not an srgan run"),
+        ("faults.srresnet", "SRResNet-10", "srresnet run that the profile"),
+        ("faults.srresnet", "SRResNet-30", "srresnet is 'SRResNet-30'"),
+        ("faults.srresnet_epochs", 21, "SRResNet-20 has 4; take no more"),
+        ("srgan.schedule", "cosine", "srgan needs the schedule constant"),
+    ],
+)
+def test_faults_are_beginnings_of_runs(changed, place, value, words):
+    assert words in refusal(changed(place, value))
+
+
 def test_an_unknown_profile_lists_those_there_are():
     assert all(name in refusal("quik") for name in ("'quik'", *NAMES))
 

@@ -46,8 +46,18 @@ def config(tmp_path_factory, patch):
     write_pictures(folder / "pictures")
     tiny = ImageSet("test", 2, (folder / "pictures",))
     patch.setitem(SETS, "Bundled5", tiny)
-    config = tiny_config(start={"network": "srresnet"})
-    config.faults = {"start": "start", "srgan_epochs": 1, "srresnet_epochs": 2}
+    game = {"network": "srgan", "start": "start"}
+    config = tiny_config(
+        start={"network": "srresnet"},
+        game=game,
+        short_game=game | {"epochs": 1},
+    )
+    config.faults = {
+        "srresnet": "start",
+        "srresnet_epochs": 2,
+        "srgan": "game",
+        "srgan_epochs": 1,
+    }
     config.train_sets = config.test_sets = ["Bundled5"]
     config.val_sets = []
     # Enough that 1 / 100 of it, or 100 times it, is felt in three steps.
@@ -84,15 +94,30 @@ def test_a_fault_makes_another_network(results, fault):
     assert results[fault.name].config.steps == steps
 
 
-def test_the_right_run_is_the_profiles(config, results):
-    """With no fault the run is the same as one of the profile."""
-    standing = experiments.read_result(
-        experiments.runs_folder(config) / "start"
-    )
-    assert torch.equal(
-        weights({"start": standing}, "start"),
-        weights(results, "right-SRResNet"),
-    )
+@pytest.mark.parametrize(
+    ("control", "run"),
+    [("right-SRResNet", "start"), ("right-SRGAN", "short_game")],
+)
+def test_the_control_is_what_training_without_fault_makes(
+    config, results, control, run
+):
+    """The beginning of a run, and a run of as many epochs, are equal."""
+    folder = experiments.runs_folder(config) / run
+    standing = {run: experiments.read_result(folder)}
+    assert torch.equal(weights(standing, run), weights(results, control))
+    assert results[control].config.steps == standing[run].config.steps
+    assert len(results[control].history) == len(standing[run].history)
+
+
+def test_a_control_costs_no_training(config, results):
+    pairs = experiments.training_pairs(config)
+    for fault in FAULT_RUNS:
+        fresh = type(config)(config | {"name": "elsewhere"})
+        task = fault_runs.make_task(fresh, fault, pairs)
+        is_control = fault.name == fault_runs.control(fault)
+        assert (task.state, task.steps > 0) == (
+            ("snapshot", False) if is_control else ("train", True)
+        )
 
 
 def test_what_was_right_is_right_again(config, results):
