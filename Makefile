@@ -18,6 +18,9 @@ endif
 # The notebooks' kernel is this environment's, whatever else is installed.
 export JUPYTER_PREFER_ENV_PATH := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# pip need not compile what may never be imported: Python does it, once, at
+# the first import, where nothing forbids it.
+unexport PYTHONDONTWRITEBYTECODE
 
 # PYTHON=... with torch in it is used as it is, plus what is missing.
 # Otherwise .venv is made, with the pinned packages of requirements.txt.
