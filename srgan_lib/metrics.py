@@ -4,6 +4,7 @@ Papers measure on luma and leave out a border as wide as the scale: crop=4,
 channel="y" for x4. sr and hr are uint8 (H, W, 3) of equal shape.
 """
 
+import itertools
 import math
 
 import numpy as np
@@ -230,6 +231,42 @@ def grid_amplitude(sr, hr, period=4):
     error = error[: rows * period, : columns * period]
     cells = error.reshape(rows, period, columns, period)
     return float(cells.mean(axis=(0, 2)).std())
+
+
+def mesh_share(image, period=4, window=32, factor=10, least=0.5):
+    """Share of an image's windows that have a pattern of `period` pixels.
+
+    Windows of window x window pixels of luma, overlapping by half. A window
+    has a pattern where a wave of period or period / 2, across, down or both,
+    is `least` gray levels high and its power `factor` times the mean of those
+    around it. By chance some of a noisy image's windows have one, too.
+    """
+    y = rgb_to_y(image, quantize=False)
+    if min(y.shape) < window:
+        raise ValueError(f"{y.shape} pixels hold no window of {window}")
+    windows = np.lib.stride_tricks.sliding_window_view(y, (window, window))
+    windows = windows[:: window // 2, :: window // 2]
+    windows = windows.reshape(-1, window, window)
+    taper = np.outer(np.hanning(window), np.hanning(window))
+    windows = (windows - windows.mean(axis=(1, 2), keepdims=True)) * taper
+    power = np.abs(np.fft.fft2(windows)) ** 2
+    visible = (least * taper.sum() / 2) ** 2  # of a wave of that height
+
+    meshed = np.zeros(len(power), dtype=bool)
+    frequencies = range(0, window, window // period)
+    around = (-3, -2, 0, 2, 3)  # the taper spreads a wave to those between
+    for v, u in itertools.product(frequencies, frequencies):
+        if v or u:
+            others = [
+                power[:, (v + dv) % window, (u + du) % window]
+                for dv in (around if v else (0,))  # on an axis along it only,
+                for du in (around if u else (0,))  # for beside it is more
+                if dv or du
+            ]
+            wave = power[:, v, u]
+            mean = np.mean(others, axis=0)
+            meshed |= (wave > visible) & (wave > factor * mean)
+    return float(meshed.mean())
 
 
 def color_shift(sr, reference):

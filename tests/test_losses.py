@@ -24,8 +24,8 @@ from srgan_lib.losses import (
     content_terms,
     discriminator_loss,
     grid_loss,
-    load_features,
     mesh_loss,
+    load_features,
     pixel_loss,
     tint_loss,
 )
@@ -350,30 +350,36 @@ def test_a_grid_is_charged_and_what_has_no_grid_is_not():
     assert found == pytest.approx(0.15, rel=1e-4)
 
 
-def test_a_mesh_is_charged_though_its_mean_is_zero():
-    torch.manual_seed(0)
-    hr = 0.2 * torch.rand(4, 3, 96, 96) - 0.1
+def test_in_windows_a_grid_is_charged_though_its_mean_is_zero():
+    """Bright in the upper half of a crop, dark in the lower one."""
+    hr = torch.rand(2, 3, 32, 32) * 2 - 1
     tile = torch.zeros(4, 4)
-    tile[1, 2] = 0.3
-    sign = torch.randint(0, 2, (4, 1, 12, 24)) * 2.0 - 1
-    sign = torch.cat([sign, -sign], dim=2)  # bright here, dark there
-    mesh = tile.repeat(24, 24) * F.interpolate(sign, scale_factor=4)
+    tile[1, 2] = 1.6  # variance: 0.1^2 * 15
+    sign = torch.tensor([1.0, -1.0]).repeat_interleave(16).view(32, 1)
+    mesh = tile.repeat(8, 8) * sign
     assert grid_loss(hr + mesh, hr, 4) < 1e-10
-    other = 0.4 * torch.rand(4, 3, 96, 96) - 0.2  # detail of another kind
-    assert mesh_loss(hr + mesh, hr, 4) > 100 * mesh_loss(other, hr, 4)
-    turned = (hr + mesh).flip(0)  # what hr has, too, is no mesh
-    assert mesh_loss(turned, hr + mesh, 4) < 1e-10
+    # Of three rows of windows the middle one has half of either sign.
+    found = grid_loss(hr + mesh, hr, 4, window=(4, 4))
+    assert found == pytest.approx(0.1, rel=1e-4)
+    assert grid_loss(hr + 0.3, hr, 4, window=(4, 4)) < 1e-10
+    whole = grid_loss(hr - hr.flip(0), hr, 4, window=(8, 8))
+    torch.testing.assert_close(whole, grid_loss(hr - hr.flip(0), hr, 4))
 
 
-def test_shares_of_slopes_by_hand():
-    """Columns 0 0 0 1: both slopes of a bright column, at places 3 and 0."""
-    hr = torch.arange(16.0).repeat(1, 3, 16, 1)  # as steep everywhere
-    bright = torch.tensor([0.0, 0, 0, 1]).repeat(1, 3, 16, 4)
-    # Across: shares of 2 at two columns of four, 0 at the others; down: 1.
-    assert mesh_loss(bright, hr, 4) == pytest.approx(0.5, rel=1e-3)
-    flat = torch.zeros(1, 3, 16, 16, requires_grad=True)
-    mesh_loss(flat, hr, 4).backward()
-    assert flat.grad.isfinite().all()
+def test_a_row_of_beads_along_an_edge_is_charged_as_a_mesh():
+    hr = torch.zeros(1, 3, 64, 64)
+    beads = torch.zeros(64, 64)
+    beads[1::4, 30] = 1.6  # in one of sixteen columns of cells
+    # Upright windows: 0.15 as above, in one of 16. Lying ones: an eighth of
+    # the mean, and so a 64th of that, in two of three.
+    expected = (0.15 / 16 + 0.15 / 64 * 2 / 3) / 2
+    found = mesh_loss(hr + beads, hr, 4)
+    assert found == pytest.approx(expected, rel=1e-4)
+    assert mesh_loss(hr + beads.T, hr, 4) == pytest.approx(float(found))
+    torch.manual_seed(0)
+    detail = torch.randn(1, 3, 64, 64)
+    detail *= beads.square().mean().sqrt()  # as strong, in no order
+    assert mesh_loss(hr + detail, hr, 4) < 0.5 * found
 
 
 def test_a_tint_is_charged_and_detail_is_not():

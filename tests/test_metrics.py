@@ -10,6 +10,7 @@ from srgan_lib.imresize import imresize
 from srgan_lib.metrics import (
     color_shift,
     grid_amplitude,
+    mesh_share,
     perceptual_distance,
     psnr,
     radial_spectrum,
@@ -332,6 +333,35 @@ def test_a_grid_is_found_and_an_offset_is_none():
     assert grid_amplitude(sr, hr, period=5) < 0.2 * grid_amplitude(sr, hr)
     with pytest.raises(ValueError, match="hold no cell of 4"):
         grid_amplitude(sr[:3], hr[:3])
+
+
+def waved(length, height, size=128):
+    """A gray image under waves of that length across, and their height."""
+    wave = height * np.cos(2 * np.pi * np.arange(size) / length)
+    image = np.add.outer(np.arange(size) / 4 + 80, wave)
+    return np.stack([image.round()] * 3, axis=-1).astype(np.uint8)
+
+
+def test_a_mesh_is_found_by_its_period():
+    for length in (4, 2):
+        assert mesh_share(waved(length, 4)) == 1
+        assert mesh_share(waved(length, 4).swapaxes(0, 1)) == 1
+    for length in (3, 5, 8, 16):
+        assert mesh_share(waved(length, 4)) == 0
+    assert mesh_share(waved(4, 4), least=5) == 0  # luma: 3.4 levels
+    dots = waved(4, 0)
+    dots[::4, ::4] += 16
+    assert mesh_share(dots) == 1
+    half = waved(4, 4)
+    half[:, 64:] = waved(4, 0)[:, 64:]
+    assert 0.3 < mesh_share(half) < 0.7
+
+
+def test_few_windows_without_a_mesh_have_one_by_chance():
+    assert mesh_share(noise(256, 256, 3)) < 0.15
+    assert mesh_share(soft(128, 128)) == 0
+    with pytest.raises(ValueError, match="hold no window of 32"):
+        mesh_share(soft(31, 40))
 
 
 def test_color_shift_is_that_of_the_worst_channel():

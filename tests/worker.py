@@ -24,8 +24,6 @@ def settings():
         srresnet={"network": "srresnet"}, srgan={"network": "srgan"}
     )
     config.srresnet.batch_size = config.srgan.batch_size = 4
-    # Its shares are those of a process's own crops, as in batch norm.
-    config.srgan.mesh_weight = 0
     return config
 
 
