@@ -272,10 +272,11 @@ def check_stages(config, place):
                 f"{place}: {stage}: crop_size must be a multiple of "
                 f"scaling_factor ({scale})."
             )
-    if srgan["crop_size"] < 32:
+    least = max(32, 8 * scale)
+    if srgan["crop_size"] < least:
         raise UserError(
-            f"{place}: srgan: crop_size must be 32 or more, for the "
-            "discriminator."
+            f"{place}: srgan: crop_size must be {least} or more, for the "
+            "discriminator and for the mesh term's windows of 8 cells."
         )
     if srgan["vgg19_i"] < 3 and srgan["vgg19_j"] > 2:
         raise UserError(

@@ -96,6 +96,13 @@ def test_a_profile_from_a_path_is_named_after_its_file(changed):
     assert load_profile(str(changed("seed", 8))).seed == 8
 
 
+def test_the_mesh_term_needs_eight_cells(tmp_path):
+    values = SMOKE | {"scaling_factor": 8, "faults": None}
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(values, sort_keys=False))
+    assert "srgan: crop_size must be 64 or more" in refusal(path)
+
+
 def test_faults_are_for_a_factor_of_four(changed):
     assert "a scaling_factor of 4, not 2" in refusal(
         changed("scaling_factor", 2)

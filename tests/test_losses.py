@@ -24,8 +24,8 @@ from srgan_lib.losses import (
     content_terms,
     discriminator_loss,
     grid_loss,
-    mesh_loss,
     load_features,
+    mesh_loss,
     pixel_loss,
     tint_loss,
 )

@@ -30,6 +30,7 @@ from srgan_lib.imresize import imresize
 from srgan_lib.metrics import (
     color_shift,
     grid_amplitude,
+    mesh_share,
     psnr,
     spectrum_distance,
 )
@@ -55,6 +56,7 @@ def measure(generator):
                 "spectrum": spectrum_distance(sr, hr),
                 "grid": grid_amplitude(sr, hr),
                 "color": color_shift(sr, imresize(lr, 4)),
+                "mesh": mesh_share(sr),
             }
         )
     return {
