@@ -263,29 +263,42 @@ def pixel_loss(sr, hr, kind="mse"):
     return {"mse": F.mse_loss, "l1": F.l1_loss}[kind](sr, hr)
 
 
-def grid_loss(sr, hr, scale, window=None):
+def grid_loss(sr, hr, scale):
     """Variance, over the scale x scale places of a cell, of the mean error.
 
-    Means over a crop, or over each window of (rows, columns) of cells, for
-    each color: detail nearly averages out, a grid does not. sr, hr:
-    (N, 3, H, W) in [-1, 1].
+    Means over a crop, for each color: detail nearly averages out, a grid
+    does not. sr, hr: (N, 3, H, W) in [-1, 1].
     """
-    places = F.pixel_unshuffle(sr - hr, scale)
-    window = window or places.shape[2:]
-    stride = [(n + 1) // 2 for n in window]  # windows overlap by half
-    means = F.avg_pool2d(places, window, stride)
-    means = means.unflatten(1, (3, scale * scale))
-    return means.var(dim=2, unbiased=False).mean()
+    places = F.pixel_unshuffle(sr - hr, scale).mean(dim=(2, 3))
+    return places.view(-1, scale * scale).var(dim=1, unbiased=False).mean()
+
+
+def repetition(images, scale):
+    """How much eight cells, one below the other, repeat beyond chance.
+
+    The variance down their mean cell, less an eighth of the cells' own: so
+    much would be left of what differs from cell to cell. At least 0. images:
+    (N, 3, H, W), H at least 8 scale; returns (N, 3, columns half as high,
+    cells across).
+    """
+    cells = F.pixel_unshuffle(images, scale).unflatten(1, (3, scale, scale))
+    columns = cells.unfold(4, 8, 4)  # (N, 3, down, across, h, w, 8 cells)
+    common = columns.mean(dim=-1).var(dim=2, unbiased=False)
+    own = columns.var(dim=2, unbiased=False).mean(dim=-1)
+    return F.relu((common - own / 8).mean(dim=2))
 
 
 def mesh_loss(sr, hr, scale):
-    """grid_loss in rows and in columns of eight cells, their mean.
+    """By how much sr repeats itself more than hr does, down and across.
 
-    A mesh that is bright here and dark there has no mean over a crop. It
-    follows edges, which are narrow: so are the windows. sr, hr as there.
+    A mesh that is bright here and dark there has no mean over a crop, but
+    one in a column of cells. sr, hr: (N, 3, H, W) in [-1, 1].
     """
-    along = [grid_loss(sr, hr, scale, window) for window in ((1, 8), (8, 1))]
-    return sum(along) / 2
+    down, across = (
+        F.relu(repetition(a, scale) - repetition(b, scale)).mean()
+        for a, b in ((sr, hr), (sr.mT, hr.mT))
+    )
+    return (down + across) / 2
 
 
 def tint_loss(sr, hr):

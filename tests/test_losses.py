@@ -27,6 +27,7 @@ from srgan_lib.losses import (
     load_features,
     mesh_loss,
     pixel_loss,
+    repetition,
     tint_loss,
 )
 
@@ -350,36 +351,43 @@ def test_a_grid_is_charged_and_what_has_no_grid_is_not():
     assert found == pytest.approx(0.15, rel=1e-4)
 
 
-def test_in_windows_a_grid_is_charged_though_its_mean_is_zero():
-    """Bright in the upper half of a crop, dark in the lower one."""
-    hr = torch.rand(2, 3, 32, 32) * 2 - 1
-    tile = torch.zeros(4, 4)
-    tile[1, 2] = 1.6  # variance: 0.1^2 * 15
-    sign = torch.tensor([1.0, -1.0]).repeat_interleave(16).view(32, 1)
-    mesh = tile.repeat(8, 8) * sign
-    assert grid_loss(hr + mesh, hr, 4) < 1e-10
-    # Of three rows of windows the middle one has half of either sign.
-    found = grid_loss(hr + mesh, hr, 4, window=(4, 4))
-    assert found == pytest.approx(0.1, rel=1e-4)
-    assert grid_loss(hr + 0.3, hr, 4, window=(4, 4)) < 1e-10
-    whole = grid_loss(hr - hr.flip(0), hr, 4, window=(8, 8))
-    torch.testing.assert_close(whole, grid_loss(hr - hr.flip(0), hr, 4))
+def test_repetition_by_hand():
+    beads = torch.zeros(1, 3, 64, 32)
+    beads[..., 1::4, 9] = 1.6  # in the third of eight columns of cells
+    found = repetition(beads, 4)
+    assert found.shape == (1, 3, 3, 8)
+    # In one of four lines values 1.6 0 0 0, whose variance is 0.48; their
+    # eighth is what chance would leave.
+    expected = torch.zeros(8)
+    expected[2] = 0.48 / 4 * 7 / 8
+    torch.testing.assert_close(found[0, 0], expected.expand(3, 8))
+    one = torch.zeros(1, 3, 32, 32)
+    one[..., 13, 9] = 1.6  # what is there once is no repetition
+    assert repetition(one, 4).max() < 1e-7
+    assert repetition(torch.ones(1, 3, 32, 32), 4).max() == 0
 
 
-def test_a_row_of_beads_along_an_edge_is_charged_as_a_mesh():
-    hr = torch.zeros(1, 3, 64, 64)
-    beads = torch.zeros(64, 64)
-    beads[1::4, 30] = 1.6  # in one of sixteen columns of cells
-    # Upright windows: 0.15 as above, in one of 16. Lying ones: an eighth of
-    # the mean, and so a 64th of that, in two of three.
-    expected = (0.15 / 16 + 0.15 / 64 * 2 / 3) / 2
-    found = mesh_loss(hr + beads, hr, 4)
-    assert found == pytest.approx(expected, rel=1e-4)
-    assert mesh_loss(hr + beads.T, hr, 4) == pytest.approx(float(found))
+def test_a_mesh_is_charged_though_its_mean_is_zero():
     torch.manual_seed(0)
-    detail = torch.randn(1, 3, 64, 64)
-    detail *= beads.square().mean().sqrt()  # as strong, in no order
-    assert mesh_loss(hr + detail, hr, 4) < 0.5 * found
+    hr = 0.2 * torch.rand(4, 3, 96, 96) - 0.1
+    beads = torch.zeros(96, 96)
+    beads[1::4, 30], beads[1::4, 70] = 1.0, -1.0
+    assert grid_loss(hr + beads, hr, 4) < 1e-10
+    found = mesh_loss(hr + beads, hr, 4)
+    assert found == pytest.approx(2 / 24 / 2 * 3 / 16 / 4 * 7 / 8, rel=0.2)
+    turned = mesh_loss(hr.mT + beads.T, hr.mT, 4)
+    assert turned == pytest.approx(float(found))
+    assert mesh_loss(hr, hr + beads, 4) < 0.01 * found  # hr may have one
+    assert mesh_loss(hr + beads, hr + beads, 4) == 0
+    detail = torch.randn(4, 3, 96, 96) * beads.std()  # as strong, in no order
+    other = torch.randn(4, 3, 96, 96) * beads.std()
+    assert mesh_loss(detail, other, 4) < 0.2 * found
+
+
+def test_no_repetition_leaves_a_finite_slope():
+    flat = torch.zeros(1, 3, 32, 32, requires_grad=True)
+    mesh_loss(flat, torch.zeros(1, 3, 32, 32), 4).backward()
+    assert flat.grad.isfinite().all()
 
 
 def test_a_tint_is_charged_and_detail_is_not():
