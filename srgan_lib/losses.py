@@ -273,15 +273,14 @@ def grid_loss(sr, hr, scale):
     return places.view(-1, scale * scale).var(dim=1, unbiased=False).mean()
 
 
-def repetition(images, scale):
+def repetition(error, scale):
     """How much eight cells, one below the other, repeat beyond chance.
 
     The variance down their mean cell, less an eighth of the cells' own: so
-    much would be left of what differs from cell to cell. At least 0. images:
-    (N, 3, H, W), H at least 8 scale; returns (N, 3, columns half as high,
-    cells across).
+    much would be left of what differs from cell to cell. At least 0. error:
+    (N, 3, H, W), H at least 8 scale; returns (N, 3, columns, cells across).
     """
-    cells = F.pixel_unshuffle(images, scale).unflatten(1, (3, scale, scale))
+    cells = F.pixel_unshuffle(error, scale).unflatten(1, (3, scale, scale))
     columns = cells.unfold(4, 8, 4)  # (N, 3, down, across, h, w, 8 cells)
     common = columns.mean(dim=-1).var(dim=2, unbiased=False)
     own = columns.var(dim=2, unbiased=False).mean(dim=-1)
@@ -289,15 +288,13 @@ def repetition(images, scale):
 
 
 def mesh_loss(sr, hr, scale):
-    """By how much sr repeats itself more than hr does, down and across.
+    """Mean repetition of the error, down and across.
 
     A mesh that is bright here and dark there has no mean over a crop, but
-    one in a column of cells. sr, hr: (N, 3, H, W) in [-1, 1].
+    one in a column or a row of cells. sr, hr: (N, 3, H, W) in [-1, 1].
     """
-    down, across = (
-        F.relu(repetition(a, scale) - repetition(b, scale)).mean()
-        for a, b in ((sr, hr), (sr.mT, hr.mT))
-    )
+    error = sr - hr
+    down, across = (repetition(e, scale).mean() for e in (error, error.mT))
     return (down + across) / 2
 
 
