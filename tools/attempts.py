@@ -34,7 +34,7 @@ ATTEMPTS = (
     ("srresnet", "no average of the weights", {"ema_decay": None}),
     ("srgan", "as in the profile", {}),
     ("srgan", "no grid term", {"grid_weight": 0}),
-    ("srgan", "a mesh term", {"mesh_weight": 2000.0}),
+    ("srgan", "a mesh term", {"mesh_weight": 3000.0}),
     ("srgan", "discriminator at the full rate", {"d_pace": 1.0}),
     ("srgan", "no pixel term", {"pixel_weight": 0}),
     ("srgan", "beta 0.005", {"beta": 0.005}),
