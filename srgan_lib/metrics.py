@@ -157,10 +157,10 @@ def _ssim(x, y, rows, columns):
 def radial_spectrum(image):
     """Mean log10 power of luma per radial frequency.
 
-    Returns frequencies in cycles per pixel, up to 0.5, and log10 of power
-    in squared levels: white noise of variance v has power v. A Hann window
-    keeps the image's borders out of it; what lies below the noise of
-    rounding to whole levels, 1/12, does not count.
+    Returns frequencies in cycles per pixel, up to 0.5, and the mean log10 of
+    power in squared levels: of white noise of variance v, 0.25 below log10 v.
+    A Hann window keeps the image's borders out of it; what lies below the
+    noise of rounding to whole levels, 1/12, does not count.
     """
     y = rgb_to_y(image, quantize=False)
     height, width = y.shape
