@@ -209,6 +209,12 @@ def test_search_finds(browser, built_book, serve):
         page.wait_for_selector("#search-results a[href*='srresnet.html']")
 
 
+def test_no_cell_shows_an_object(built_book):
+    """As Markdown does that has nothing to say."""
+    for page in (built_book / "book").glob("*.html"):
+        assert "core.display.Markdown object" not in page.read_text(), page
+
+
 def test_pages_are_small(built_book):
     size = sum(p.stat().st_size for p in built_book.rglob("*") if p.is_file())
     assert size < 40e6
