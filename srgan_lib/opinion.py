@@ -484,8 +484,8 @@ def agreement(values, level):
 def flip_test(x, y):
     """The p value of "paired x and y have the same mean".
 
-    As often as there are signs, or 9,999 times, x and y change places at
-    random. Units where one of them is missing are left out.
+    x and y change places in all ways, or in 9,999 random ones where there are
+    more. Units where one of them is missing are left out.
     """
     there = ~np.isnan(x - y)
     if there.sum() < 2:
