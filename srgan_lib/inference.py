@@ -202,8 +202,9 @@ def fold_batch_norm(generator):
 def interpolate_networks(start, end, reach):
     """The network `reach` of the way from `start` to `end`: 0 and 1 are they.
 
-    One must have been trained from the other. The statistics of batch norm
-    are those of `end`; measure them anew. Wang et al. (2018), section 3.4.
+    One was trained from the other, or both from a third. The statistics of
+    batch norm are those of `end`; measure them anew. Wang et al. (2018),
+    section 3.4.
     """
     mixed = copy.deepcopy(end)
     weights, firsts = (list(g.parameters()) for g in (mixed, start))

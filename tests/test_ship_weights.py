@@ -45,16 +45,18 @@ def run(tmp_path, monkeypatch):
     lrs = write_pictures(tmp_path / "lr", ((16, 14), (16, 14)))
     pairs = list(zip(paths, lrs, strict=True))
 
-    def train(name="first", start=None):
-        folder = tmp_path / name
+    def train(name="first", start=None, beside=tmp_path, seed=0):
+        folder = beside / name
+        config.seed = seed
         training.train(config, name, folder, pairs, start=start, key=name)
 
     return train
 
 
 def ship(tool, folder, **options):
+    folders = folder if isinstance(folder, list) else [folder]
     return tool.ship(
-        folder, "mine", ["Tiny"], Features(), inference.WEIGHTS, **options
+        folders, "mine", ["Tiny"], Features(), inference.WEIGHTS, **options
     )
 
 
@@ -124,7 +126,7 @@ def test_an_srgan_tells_its_start_and_its_discriminator(tool, run, tmp_path):
     for key in ("D(real)", "D(fake)"):
         last = [line[key] for line in history if line["epoch"] == 2]
         mean = sum(last) / len(last)
-        assert found["discriminator"][key] == pytest.approx(mean)
+        assert found["discriminators"][0][key] == pytest.approx(mean)
     card = path.with_suffix(".md").read_text()
     assert "begun from second (12 steps)" in card and "invents" in card
 
@@ -148,6 +150,42 @@ def test_weights_past_the_end_of_a_run_lie_on_its_line(tool, run, tmp_path):
     assert "| reach | 20 of the way from start to end |" in card
     path = ship(tool, tmp_path / "second")
     assert "| reach |" not in path.with_suffix(".md").read_text()
+
+
+def test_the_mean_of_two_games_from_one_start(tool, run, tmp_path):
+    places = tmp_path / "a", tmp_path / "b"
+    for seed, place in enumerate(places):
+        run(beside=place)
+        start = places[0] / "first" / "weights.safetensors"
+        run("second", start, beside=place, seed=seed)
+    path = ship(tool, [place / "second" for place in places], reach=20)
+    found = json.loads(path.with_suffix(".json").read_text())
+    assert found["mean_of"] == 2 and found["seeds"] == [0, 1]
+    assert len(found["legs"]) == 4 and found["steps"] == 24
+    assert len(found["discriminators"]) == 2
+    assert "psnr_with_running_statistics" not in found
+    card = path.with_suffix(".md").read_text()
+    assert "mean of 2 games" in card
+    assert "| reach | 20 of the way from start to mean |" in card
+    start, a, b, mean = (
+        dict(inference.load_generator(name).named_parameters())
+        for name in (
+            places[1] / "first",
+            *(place / "second" for place in places),
+            "mine",
+        )
+    )
+    assert any((a[key] - b[key]).abs().max() > 0.001 for key in a)
+    for key, value in mean.items():
+        expected = start[key] + 20 * ((a[key] + b[key]) / 2 - start[key])
+        torch.testing.assert_close(value, expected, atol=2e-3, rtol=2e-3)
+
+
+def test_the_mean_of_three_weighs_each_alike(tool):
+    networks = [torch.nn.PReLU(init=value) for value in (1.0, 2.0, 6.0)]
+    with torch.no_grad():
+        assert tool.mean_network(networks).weight.item() == pytest.approx(3)
+    assert [n.weight.item() for n in networks] == [1, 2, 6]
 
 
 def test_a_run_that_still_trains_is_shipped_as_far_as_it_is(

@@ -41,7 +41,11 @@ def test_the_line_from_start_to_end(tmp_path, monkeypatch):
     monkeypatch.setattr(tool, "training_crops", lambda run: None)
     monkeypatch.setattr(tool.training, "measure_batch_norm", lambda g, _: g)
     monkeypatch.setattr(tool, "measure", lambda g: {"psnr": g.weight.item()})
-    rows = tool.along(tmp_path, [0.0, 1.0, 2.0])
+    rows = tool.along([tmp_path], [0.0, 1.0, 2.0])
     assert [row["reach"] for row in rows] == [0, 1, 2]
     assert [row["BSDSVal"]["psnr"] for row in rows] == [1, 3, 5]
     assert trained.weight.item() == 3
+    monkeypatch.setattr(tool, "read_run", lambda weight: (weight, None))
+    games = nn.PReLU(init=3.0), nn.PReLU(init=5.0)
+    (row,) = tool.along(games, [2.0])  # past their mean of 4
+    assert row["BSDSVal"]["psnr"] == 7

@@ -1,11 +1,12 @@
-"""Ship a run's weights: python tools/ship_weights.py RUN NAME [REACH]
+"""Ship weights: python tools/ship_weights.py NAME REACH RUN [RUN ...]
 
 By hand, once in a while. RUN is the folder of a run, finished or still
-training. Writes NAME.safetensors in half precision, NAME.json, which tells
-where it comes from, and NAME.md, its model card, into srgan_lib/weights.
-Measures on all test sets that are there, also what half precision costs.
-With REACH, not the run's own weights are shipped but those that far along the
-straight line from its start through them: 0 is the start, 1 the run.
+training; of several, all begun from one start, the mean of their weights is
+taken. REACH says how far to go along the straight line from their start
+through it: 0 is the start, 1 the run or the mean. Writes NAME.safetensors in
+half precision, NAME.json, which tells where it comes from, and NAME.md, its
+model card, into srgan_lib/weights. Measures on all test sets that are there,
+also what half precision costs.
 """
 
 import copy
@@ -89,6 +90,19 @@ def start_of(description, folder):
     return generator
 
 
+def mean_network(networks):
+    """The network whose parameters are the mean of theirs."""
+    mean = networks[0]
+    for count, network in enumerate(networks[1:], 2):
+        mean = inference.interpolate_networks(mean, network, 1 / count)
+    return mean
+
+
+def moved(networks, start, reach):
+    """The network `reach` of the way from a start through their mean."""
+    return inference.interpolate_networks(start, mean_network(networks), reach)
+
+
 def training_crops(description):
     """The data set that a run learned from."""
     settings = description.settings
@@ -141,19 +155,21 @@ def last_answers(folder):
     }
 
 
-def provenance(runs, reach, judge, figures, costs):
+def provenance(games, reach, judge, figures, costs):
     """Where weights come from, for the JSON beside them.
 
-    runs: descriptions of the runs that led to them, the last one theirs.
+    games: for each run whose mean they are, the descriptions of the runs
+    that led to it, its own last.
     """
-    description = runs[-1]
+    description = games[-1][-1]
     settings, network = description.settings, network_of(description)
-    legs = [run for run in runs if network_of(run) == network]
-    before = [run for run in runs if network_of(run) != network]
+    legs = [run for g in games for run in g if network_of(run) == network]
+    before = [run for run in games[-1] if network_of(run) != network]
     return {
         "run": description.run,
         "network": network,
         "profile": description.profile,
+        "mean_of": len(games),
         "start": settings.runs[legs[0].run].start,
         "start_steps": sum(run.steps for run in before),
         "legs": [
@@ -163,6 +179,7 @@ def provenance(runs, reach, judge, figures, costs):
                 "code": leg.code,
                 "steps": leg.steps,
                 "hours": leg.seconds / 3600,
+                "recipe": leg.settings[network],
                 "hardware": leg.environment,
             }
             for leg in legs
@@ -176,7 +193,6 @@ def provenance(runs, reach, judge, figures, costs):
             "sets": settings.train_sets,
             "images": description.train_images,
         },
-        "recipe": settings[network],
         "steps": sum(leg.steps for leg in legs),
         "seeds": sorted({leg.settings.seed for leg in legs}),
         "hours": sum(leg.seconds for leg in legs) / 3600,
@@ -207,9 +223,13 @@ def model_card(name, found):
         else ""
     )
     reach = (
-        f"\n| reach | {found['reach']:g} of the way from start to end |"
+        f"\n| reach | {found['reach']:g} of the way from start to "
+        f"{'end' if found['mean_of'] == 1 else 'mean'} |"
         if found["reach"] != 1
         else ""
+    )
+    games = (
+        f", mean of {found['mean_of']} games" if found["mean_of"] > 1 else ""
     )
     legs = [
         f"{leg['steps']:,} steps on {leg['hardware']['processor']}, "
@@ -220,8 +240,8 @@ def model_card(name, found):
     invents = (
         "Trained with an adversarial loss: it **invents** detail that looks "
         "likely and need not be true. Not for evidence, medicine, or "
-        "reading what cannot be read. In busy texture what it invents can "
-        "look like ripples or a fine mesh; chapters 8 and 10 show it."
+        "reading what cannot be read. In busy texture one can see faint "
+        "ripples on a close look; chapters 8 and 10 show it."
         if found["network"] == "srgan"
         else "Trained on a pixel loss: where several originals are "
         "possible it shows their mean, which is soft."
@@ -239,7 +259,7 @@ blocks of JPEG, it does worse, and enlarges these faults too.
 
 | | |
 |---|---|
-| run | {found["run"]} of profile {found["profile"]}{start} |
+| run | {found["run"]} of profile {found["profile"]}{games}{start} |
 | steps | {found["steps"]:,} |{reach}
 | trained on | {found["data"]["images"]} images: {", ".join(found["data"]["sets"])} |
 | batch norm | {found["batch_norm"]} |
@@ -259,27 +279,30 @@ keep their own licenses.
 """  # noqa: E501
 
 
-def ship(folder, name, sets, features, weights=inference.WEIGHTS, reach=1):
-    """Measure a run's weights, and write them with their two records."""
-    folder = Path(folder)
-    trained, description = read_run(folder)
-    moved = (
-        copy.deepcopy(trained)
+def ship(folders, name, sets, features, weights=inference.WEIGHTS, reach=1):
+    """Measure the weights of runs, and write them with their two records."""
+    folders = [Path(folder) for folder in folders]
+    trained, descriptions = zip(*map(read_run, folders), strict=True)
+    description, folder = descriptions[-1], folders[-1]
+    network = (
+        copy.deepcopy(mean_network(trained))
         if reach == 1
-        else inference.interpolate_networks(
-            start_of(description, folder), trained, reach
-        )
+        else moved(trained, start_of(description, folder), reach)
     )
-    generator = measure_batch_norm(moved, training_crops(description))
-    runs = with_earlier(description, folder)
+    generator = measure_batch_norm(network, training_crops(description))
+    games = [
+        with_earlier(found, place)
+        for found, place in zip(descriptions, folders, strict=True)
+    ]
     scale = description.settings.scaling_factor
     figures, costs = measure(generator, sets, scale, features)
-    found = provenance(runs, reach, features.name, figures, costs)
-    found["discriminator"] = last_answers(folder)
-    found["psnr_with_running_statistics"] = {
-        name: validate(trained, data_lists.data_list(name, scale))
-        for name in sets
-    }
+    found = provenance(games, reach, features.name, figures, costs)
+    found["discriminators"] = [last_answers(place) for place in folders]
+    if len(folders) == 1:
+        found["psnr_with_running_statistics"] = {
+            name: validate(trained[0], data_lists.data_list(name, scale))
+            for name in sets
+        }
     path = weights / f"{name}.safetensors"
     with atomic_write(path) as temporary:  # in place after its two records
         save_weights(
@@ -301,24 +324,17 @@ def ship(folder, name, sets, features, weights=inference.WEIGHTS, reach=1):
 
 
 def main():
-    if len(sys.argv) not in (3, 4):
+    if len(sys.argv) < 4:
         sys.exit(__doc__)
-    folder, name, *reach = sys.argv[1:]
+    name, reach, *folders = sys.argv[1:]
     sets = [
-        name
-        for name, found in data_lists.SETS.items()
-        if found.role == "test" and data_lists.is_present(name)
+        test_set
+        for test_set, found in data_lists.SETS.items()
+        if found.role == "test" and data_lists.is_present(test_set)
     ]
     try:
-        print(
-            ship(
-                folder,
-                name,
-                sets,
-                EfficientNetFeatures(),
-                reach=float(reach[0]) if reach else 1,
-            )
-        )
+        features = EfficientNetFeatures()
+        print(ship(folders, name, sets, features, reach=float(reach)))
     except UserError as error:
         sys.exit(f"ship_weights: {error}")
 

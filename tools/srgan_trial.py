@@ -5,8 +5,9 @@ SRGAN, finished or still training; SEEN says in a few words what one sees in
 its pictures. Measured on BSDSVal. (The rows before this tool were measured by
 such code, but outside the project.)
 
-python tools/srgan_trial.py RUN reach 0 0.5 1 1.1 measures the networks that
-far along the line from the run's start through its end.
+python tools/srgan_trial.py reach 0,0.5,1,1.1 RUN [RUN ...] measures the
+networks that far along the line from the run's start through its end, or
+through the mean of several runs.
 """
 
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from ship_weights import (
+    moved,
     read_description,
     read_run,
     start_of,
@@ -82,14 +84,14 @@ def row(folder, seen):
     }
 
 
-def along(folder, reaches):
-    """What the networks on the line from a run's start through it reach."""
-    trained, run = read_run(folder)
-    start, crops = start_of(run, folder), training_crops(run)
+def along(folders, reaches):
+    """What networks on the line from a start through runs' mean reach."""
+    trained, runs = zip(*map(read_run, folders), strict=True)
+    start, crops = start_of(runs[-1], folders[-1]), training_crops(runs[-1])
     rows = []
     for reach in reaches:
-        moved = inference.interpolate_networks(start, trained, reach)
-        found = measure(training.measure_batch_norm(moved, crops))
+        network = moved(trained, start, reach)
+        found = measure(training.measure_batch_norm(network, crops))
         rows.append({"reach": reach, SET: found})
         print(rows[-1], flush=True)
     return rows
@@ -98,13 +100,14 @@ def along(folder, reaches):
 def main():
     if len(sys.argv) < 3:
         sys.exit(__doc__)
-    folder, seen, *reaches = sys.argv[1:]
+    first, second, *folders = sys.argv[1:]
     record = read_json(RECORD)
     try:
-        if reaches:
-            record["reach"] = along(Path(folder), map(float, reaches))
+        if folders:
+            reaches = map(float, second.split(","))
+            record["reach"] = along([Path(f) for f in folders], reaches)
         else:
-            record["trials"].append(row(Path(folder), seen))
+            record["trials"].append(row(Path(first), second))
             print(record["trials"][-1])
     except UserError as error:
         sys.exit(f"srgan_trial: {error}")
