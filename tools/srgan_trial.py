@@ -105,7 +105,8 @@ def main():
     try:
         if folders:
             reaches = map(float, second.split(","))
-            record["reach"] = along([Path(f) for f in folders], reaches)
+            kind = "reach" if len(folders) == 1 else "mean"
+            record[kind] = along([Path(f) for f in folders], reaches)
         else:
             record["trials"].append(row(Path(first), second))
             print(record["trials"][-1])
