@@ -5,9 +5,9 @@ SRGAN, finished or still training; SEEN says in a few words what one sees in
 its pictures. Measured on BSDSVal. (The rows before this tool were measured by
 such code, but outside the project.)
 
-python tools/srgan_trial.py reach 0,0.5,1,1.1 RUN [RUN ...] measures the
+python tools/srgan_trial.py NAME 0,0.5,1,1.1 RUN [RUN ...] measures the
 networks that far along the line from the run's start through its end, or
-through the mean of several runs.
+through the mean of several runs; the page knows the line by its NAME.
 """
 
 import sys
@@ -105,8 +105,8 @@ def main():
     try:
         if folders:
             reaches = map(float, second.split(","))
-            kind = "reach" if len(folders) == 1 else "mean"
-            record[kind] = along([Path(f) for f in folders], reaches)
+            folders = [Path(folder) for folder in folders]
+            record["lines"][first] = along(folders, reaches)
         else:
             record["trials"].append(row(Path(first), second))
             print(record["trials"][-1])
